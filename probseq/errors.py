@@ -1,0 +1,32 @@
+"""The one exception that a user's input can cause, and the sentence it carries."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used.
+
+    The message is one sentence for a person: what was received, what was expected, what to do.
+    The command line prints it without a traceback and exits with code 2.
+    """
+
+
+def unknown(kind: str, received: str, valid: Iterable[str]) -> InputError:
+    """An `InputError` for a name that is not among `valid`, with the closest valid one.
+
+    Args:
+        kind: what was asked for, for example ``"preset"``.
+        received: the name that was given.
+        valid: every name that would have been accepted.
+
+    Example:
+        >>> str(unknown("preset", "leters", ["letters", "quick"]))
+        "unknown preset 'leters'; did you mean 'letters'? (valid: letters, quick)"
+    """
+    names = sorted(valid)
+    close = difflib.get_close_matches(received, names, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else ";"
+    return InputError(f"unknown {kind} {received!r}{hint} (valid: {', '.join(names)})")
