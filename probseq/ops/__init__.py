@@ -1,0 +1,1 @@
+"""The functional core: tensors in, tensors out."""
