@@ -17,10 +17,15 @@ Log-probabilities are natural logarithms (nats) everywhere inside the package.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
 
+import numpy as np
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
+
+Array: TypeAlias = Tensor | np.ndarray | Sequence[Any]
+"""What a user may give for a tensor: a tensor, an array, or nested lists."""
 
 Likelihood: TypeAlias = Literal["exact", "lower bound", "estimate"]
 """What a log-likelihood number is; it travels with the number into every table."""

@@ -1,0 +1,1 @@
+"""Inference: `run`, the only loop, and the methods built on it."""

@@ -1,0 +1,137 @@
+"""`run`, the only fitting loop, and `Fit`, what every fit returns."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probseq.errors import InputError
+from probseq.inference.progress import Display
+
+StopReason = Literal["converged", "max_steps", "max_seconds", "early_stopping", "decreased", "nonfinite", "interrupted"]
+M = TypeVar("M")
+
+
+@dataclass
+class Fit(Generic[M]):
+    """A fitted model and how it got there.
+
+    Attributes:
+        model: the fitted model, R restarts.
+        objective: what `history` holds, for example ``"log-likelihood per token (nats)"``; larger is better.
+        history: ``(S, R)`` the objective at every step; NaN after a restart stopped.
+        stop_reason: why each of the R restarts stopped.
+        seconds: wall-clock seconds of the whole fit.
+        validation_steps: ``(E,)`` the steps after which validation data was scored (empty if never).
+        validation: ``(E, R)`` mean log-probability per validation token (nats), NaN after a restart stopped.
+    """
+
+    model: M
+    objective: str
+    history: NDArray[np.float64]
+    stop_reason: list[StopReason]
+    seconds: float
+    validation_steps: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    validation: NDArray[np.float64] | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_steps(self) -> NDArray[np.int64]:
+        """``(R,)`` steps that each restart took."""
+        steps: NDArray[np.int64] = np.isfinite(self.history).sum(axis=0)
+        return steps
+
+
+Step = Callable[[int, list[int]], tuple[NDArray[np.float64], Mapping[int, StopReason]]]
+"""One step of a method: the step's number and the running restarts in; their objectives, and who stops and why, out."""
+
+
+def run(
+    step: Step,
+    model: M,
+    *,
+    num_restarts: int,
+    num_steps: int,
+    seconds: float | None,
+    objective: str,
+    title: str,
+    progress: bool | None,
+) -> Fit[M]:
+    """Call `step` until every restart has stopped, or a budget is spent, or the user presses Ctrl-C.
+
+    A restart that a step reports as stopped takes no part in later steps. Ctrl-C is noticed between steps, so a step
+    is never cut in half; pressed twice, it raises `KeyboardInterrupt` as usual.
+
+    Args:
+        step: one step of the method.
+        model: what the returned `Fit` carries; the step changes it.
+        num_restarts: R.
+        num_steps: steps at most.
+        seconds: wall-clock seconds at most, or None. The step in progress is finished.
+        objective: what a step returns, for `Fit.objective`.
+        title: what the progress display calls this run.
+        progress: show progress (None: only when stderr is a terminal).
+
+    Raises:
+        InputError: a budget below one step or not above zero seconds.
+    """
+    check_budget(num_steps, seconds)
+    begin = time.monotonic()
+    history: list[NDArray[np.float64]] = []
+    reasons: dict[int, StopReason] = {}
+    last: StopReason = "max_steps"
+    with _interrupts() as interrupted, Display(title, num_steps, seconds, progress) as display:
+        for number in range(num_steps):
+            active = [r for r in range(num_restarts) if r not in reasons]
+            late = seconds is not None and time.monotonic() - begin >= seconds
+            if interrupted.is_set() or late or not active:
+                last = "interrupted" if interrupted.is_set() else "max_seconds"
+                break
+            row = np.full(num_restarts, np.nan)
+            row[active], stopped = step(number, active)
+            history.append(row)
+            reasons.update(stopped)
+            display.update(number + 1, row)
+    return Fit(
+        model=model,
+        objective=objective,
+        history=np.array(history).reshape(-1, num_restarts),
+        stop_reason=[reasons.get(r, last) for r in range(num_restarts)],
+        seconds=time.monotonic() - begin,
+    )
+
+
+def check_budget(num_steps: int, seconds: float | None) -> None:
+    """Raise `InputError` for a budget that allows nothing."""
+    if num_steps < 1:
+        raise InputError(f"num_steps is {num_steps}; expected 1 or more")
+    if seconds is not None and not seconds > 0:
+        raise InputError(f"seconds is {seconds}; expected more than 0")
+
+
+@contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C sets. Outside the main thread, where Python takes no signals, it stays unset."""
+    pressed = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed
+        return
+    previous = signal.getsignal(signal.SIGINT)
+
+    def handle(*_: Any) -> None:
+        pressed.set()
+        signal.signal(signal.SIGINT, previous)
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, previous)

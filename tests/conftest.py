@@ -1,0 +1,22 @@
+"""Shared settings: one thread for determinism, a cache directory of the tests' own."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+
+settings.register_profile("probseq", deadline=None, max_examples=25, derandomize=True)
+settings.load_profile("probseq")
+
+
+@pytest.fixture(autouse=True)
+def _isolated(monkeypatch, tmp_path_factory):
+    """No test reads or fills the user's cache, and none depends on the random state another left behind."""
+    monkeypatch.setenv("PROBSEQ_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    torch.manual_seed(0)
+    np.random.seed(0)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)

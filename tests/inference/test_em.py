@@ -1,0 +1,178 @@
+import numpy as np
+import pytest
+import torch
+from hmmlearn.hmm import CategoricalHMM
+from hypothesis import given
+from strategies import chains
+
+import probseq as ps
+from probseq.inference.em import ObjectiveDecreased
+
+
+def casino(num=20, length=60, seed=0):
+    rng = np.random.default_rng(seed)
+    loaded = np.cumsum(rng.random((num, length)) < 0.1, axis=1) % 2
+    rolls = np.where(loaded & (rng.random((num, length)) < 0.5), 5, rng.integers(0, 6, (num, length)))
+    return ps.Sequences.from_list(rolls)
+
+
+def test_every_step_equals_hmmlearn():
+    data, model = casino(), ps.HMM(3, ps.emissions.Categorical(6), num_restarts=2, seed=5)
+    peer = CategoricalHMM(3, n_features=6, init_params="", n_iter=1, tol=-np.inf, implementation="scaling")
+    peer.startprob_ = model.initial[1].detach().numpy()
+    peer.transmat_ = model.transition[1].detach().numpy()
+    peer.emissionprob_ = model.emission.probs[1].detach().numpy()
+    observations, lengths = data.values[:, None], data.lengths
+    for _ in range(15):
+        expected = peer.score(observations, lengths) / data.num_tokens
+        fit = ps.em(model, data, num_steps=1, tol=0)
+        assert abs(fit.history[0, 1] - expected) < 1e-8
+        peer.fit(observations, lengths)
+        np.testing.assert_allclose(model.transition[1].detach(), peer.transmat_, atol=1e-8)
+        np.testing.assert_allclose(model.emission.probs[1].detach(), peer.emissionprob_, atol=1e-8)
+        np.testing.assert_allclose(model.initial[1].detach(), peer.startprob_, atol=1e-8)
+
+
+@given(chains())
+def test_the_objective_never_falls(case):
+    model, data = case
+    fit = ps.em(model, data, num_steps=6, tol=0)
+    for r in range(model.num_restarts):
+        curve = fit.history[: fit.num_steps[r], r]
+        if np.isfinite(curve).all():
+            assert (np.diff(curve) >= -1e-12).all()
+
+
+def test_the_objective_includes_the_prior():
+    data = casino()
+    emission = ps.emissions.Categorical(6, concentration=3.0)
+    model = ps.HMM(2, emission, initial_concentration=1.5, transition_concentration=2.0)
+    parts = [p[0].detach().float() for p in (model.initial, model.transition, model.emission.probs)]
+    prior = (
+        torch.distributions.Dirichlet(torch.full((2,), 1.5)).log_prob(parts[0])
+        + torch.distributions.Dirichlet(torch.full((2,), 2.0)).log_prob(parts[1]).sum()
+        + torch.distributions.Dirichlet(torch.full((6,), 3.0)).log_prob(parts[2]).sum()
+    )
+    constant = sum(
+        rows * (np.log(1.0) + torch.lgamma(torch.tensor(a * size)) - size * torch.lgamma(torch.tensor(a)))
+        for rows, size, a in ((1, 2, 1.5), (2, 2, 2.0), (2, 6, 3.0))
+    )
+    likelihood = model.token_log_prob(data.batch()).sum().item()
+    fit = ps.em(model, data, num_steps=1)
+    assert fit.history[0, 0] == pytest.approx((likelihood + float(prior - constant)) / data.num_tokens, abs=1e-6)
+
+
+def test_map_is_the_mode_of_the_posterior():
+    """With one state EM's first step is the closed-form mode: (n + a - 1) / sum."""
+    data = ps.Sequences.from_list([[0, 0, 1], [0, 2]], weights=[2.0, 1.0])
+    model = ps.HMM(1, ps.emissions.Categorical(4, concentration=2.0))
+    ps.em(model, data, num_steps=1)
+    counts = torch.tensor([5.0, 2.0, 1.0, 0.0], dtype=torch.float64) + 1
+    torch.testing.assert_close(model.emission.probs[0, 0].detach(), counts / counts.sum())
+
+
+def test_restarts_leave_when_they_have_converged():
+    fit = ps.em(ps.HMM(2, ps.emissions.Categorical(6), num_restarts=5), casino(), num_steps=400, tol=1e-6)
+    assert set(fit.stop_reason) == {"converged"}
+    assert len(set(fit.num_steps)) > 1
+    for r, steps in enumerate(fit.num_steps):
+        curve = fit.history[:, r]
+        assert np.isnan(curve[steps:]).all()
+        rise = np.diff(curve[:steps]) / np.maximum(1, np.abs(curve[: steps - 1]))
+        assert rise[-1] <= 1e-6
+        assert (rise[:-1] > 1e-6).all()
+
+
+def test_budgets_end_a_fit():
+    assert ps.em(ps.HMM(2, ps.emissions.Categorical(6)), casino(), num_steps=3).stop_reason == ["max_steps"]
+    fit = ps.em(ps.HMM(2, ps.emissions.Categorical(6)), casino(), num_steps=10**6, tol=0, seconds=0.2)
+    assert fit.stop_reason == ["max_seconds"]
+    assert fit.seconds < 5
+
+
+def test_a_restart_that_turns_nonfinite_harms_no_other():
+    data = casino()
+    model = ps.HMM(2, ps.emissions.Categorical(6), num_restarts=3)
+    with torch.no_grad():
+        model.emission.logits[1, :, 5] = -torch.inf  # the data has sixes
+    lone = [model.select(0), model.select(2)]
+    broken = model.select(1).emission.probs
+    fit = ps.em(model, data, num_steps=10, tol=0)
+    assert fit.stop_reason == ["max_steps", "nonfinite", "max_steps"]
+    assert torch.equal(model.emission.probs[1], broken[0])  # left as it was, and no NaN
+    for alone, r in zip(lone, (0, 2), strict=True):
+        other = ps.em(alone, data, num_steps=10, tol=0)
+        np.testing.assert_allclose(other.history[:, 0], fit.history[:, r], atol=1e-12)
+    assert all(p.isfinite().all() for p in model.select(0).parameters())
+
+
+def test_a_fall_of_the_objective_raises_and_keeps_the_fit():
+    class Wrong(ps.HMM):
+        def m_step(self, counts):
+            self.emission.logits.data.add_(torch.randn_like(self.emission.logits) * 2)
+
+    model = Wrong(2, ps.emissions.Categorical(6), num_restarts=2)
+    with pytest.raises(ObjectiveDecreased, match="restarts") as caught:
+        ps.em(model, casino(), num_steps=50)
+    assert "decreased" in caught.value.fit.stop_reason
+
+
+def test_a_state_without_data_stays_finite():
+    model = ps.HMM.from_parameters([1.0, 0.0], [[1.0, 0.0], [0.5, 0.5]], [[0.5, 0.5], [0.1, 0.9]])
+    ps.em(model, ps.Sequences.from_list([[0, 1, 1, 0]]), num_steps=5, tol=0)
+    torch.testing.assert_close(model.emission.probs[0, 1].detach(), torch.tensor([0.1, 0.9], dtype=torch.float64))
+    assert not any(p.isnan().any() for p in (model.initial, model.transition, model.emission.probs))
+
+
+@pytest.mark.parametrize("data", [[[1]], [[0], [1]], [[2, 2, 2, 2]]])
+def test_one_token_one_symbol_and_more_states_than_tokens(data):
+    model = ps.HMM(5, ps.emissions.Categorical(3), num_restarts=2)
+    fit = ps.em(model, ps.Sequences.from_list(data), num_steps=20)
+    assert np.isfinite(fit.history[0]).all()
+    assert model.token_log_prob(ps.Sequences.from_list(data).batch()).isfinite().all()
+
+
+def test_weights_are_repeats():
+    once = ps.Sequences.from_list([[0, 1, 2], [2, 1]], weights=[3.0, 1.0])
+    thrice = ps.Sequences.from_list([[0, 1, 2], [0, 1, 2], [0, 1, 2], [2, 1]])
+    fits = [ps.em(ps.HMM(2, ps.emissions.Categorical(3)), data, num_steps=5, tol=0) for data in (once, thrice)]
+    np.testing.assert_allclose(fits[0].history, fits[1].history, atol=1e-12)
+
+
+def test_small_batches_give_the_same_steps():
+    fits = [
+        ps.em(ps.HMM(2, ps.emissions.Categorical(6), num_restarts=2), casino(), num_steps=5, max_tokens=size)
+        for size in (100, 10**6)
+    ]
+    np.testing.assert_allclose(fits[0].history, fits[1].history, atol=1e-12)
+
+
+def test_near_uniform_starts_stay_near_the_saddle():
+    """The named trap: EM hardly moves in 20 steps from near-uniform parameters, and does from Dirichlet draws."""
+    data = casino()
+    spread = {}
+    for start in ("near_uniform", "dirichlet"):
+        model = ps.HMM(2, ps.emissions.Categorical(6), num_restarts=4, start=start)
+        fit = ps.em(model, data, num_steps=20, tol=0)
+        spread[start] = model.emission.probs.diff(dim=1).abs().max().item()
+        assert np.isfinite(fit.history).all()
+    assert spread["near_uniform"] < 0.1 * spread["dirichlet"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"num_steps": 0}, "num_steps is 0"),
+        ({"seconds": 0.0}, "seconds is 0"),
+        ({"tol": -1.0}, "tol is -1"),
+        ({"device": "gpu"}, "unknown device 'gpu'"),
+    ],
+)
+def test_bad_settings_are_refused(options, sentence):
+    with pytest.raises(ps.InputError, match=sentence):
+        ps.em(ps.HMM(2, ps.emissions.Categorical(6)), casino(), **options)
+
+
+def test_a_network_has_no_e_step():
+    with pytest.raises(ps.InputError, match="no E-step"):
+        ps.em(ps.Autoregressive([ps.RNN(3, 4)]), casino())
