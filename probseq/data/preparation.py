@@ -1,0 +1,139 @@
+"""`Preparation`, how documents become sequences, and the step from the one to the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probseq.data import cache
+from probseq.data.documents import Document
+from probseq.data.sequences import Sequences
+from probseq.data.vocabulary import Vocabulary, check_level
+from probseq.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """How documents become a corpus.
+
+    Attributes:
+        level: how text is cut into symbols: letters, char, byte, word or symbol. Not read where the data is numbers.
+        window: sequences are consecutive windows of at most so many tokens, each inside one document; None for whole
+            documents.
+        min_count: symbols seen fewer times in train become ``<unk>``; see `Vocabulary.build`.
+        end: close every document with the symbol ``<end>``.
+        fractions: the shares of validation and of test, in characters.
+        seed: another seed, another split.
+        train_tokens, validation_tokens, test_tokens: keep at most so many tokens of a part: whole windows, evenly
+            spaced over it. They do not depend on the model, so every model sees the same ones.
+        cached: keep tokenised texts of over a million characters in the user's cache directory.
+    """
+
+    level: str = "char"
+    window: int | None = 256
+    min_count: int | None = None
+    end: bool = False
+    fractions: tuple[float, float] = (0.1, 0.1)
+    seed: int = 0
+    train_tokens: int | None = None
+    validation_tokens: int | None = None
+    test_tokens: int | None = None
+    cached: bool = True
+
+    def __post_init__(self) -> None:
+        check_level(self.level)
+        if self.window is not None and self.window < 2:
+            raise InputError(f"window is {self.window}; expected 2 or more tokens, or None for whole documents")
+        if len(self.fractions) != 2 or not min(self.fractions) > 0 or not sum(self.fractions) < 1:
+            raise InputError(
+                f"fractions are {self.fractions}; expected the shares of validation and test, such as (0.1, 0.1)"
+            )
+
+    def limit(self, part: str) -> int | None:
+        """The most tokens to keep of a part."""
+        return {"train": self.train_tokens, "validation": self.validation_tokens, "test": self.test_tokens}[part]
+
+
+def encode_documents(
+    documents: Sequence[Document], split: dict[str, list[int]], preparation: Preparation
+) -> tuple[dict[str, Sequences], Vocabulary | None]:
+    """The whole documents of each part as sequences, and the vocabulary, which is that of train; None for numbers.
+
+    Args:
+        documents: all of them.
+        split: by part, positions in `documents`.
+        preparation: level, `min_count`, `end`.
+
+    Raises:
+        InputError: text mixed with numbers, a document of fewer than two tokens, vectors of different sizes.
+    """
+    texts = sum(isinstance(document.content, str) for document in documents)
+    if texts == 0:
+        return _stack(documents, split), None
+    if texts < len(documents):
+        raise InputError(f"{texts} of {len(documents)} documents are text and the rest numbers; expected one kind")
+    if not preparation.cached or sum(len(document.content) for document in documents) < cache.MIN_CHARACTERS:
+        return _tokenise(documents, split, preparation)
+    options = [preparation.level, preparation.min_count, preparation.end, preparation.fractions, preparation.seed]
+    key = cache.key([f"{document.group}:{document.digest}" for document in documents], options)
+    return cache.load_or_build(key, lambda: _tokenise(documents, split, preparation))
+
+
+def _tokenise(
+    documents: Sequence[Document], split: dict[str, list[int]], preparation: Preparation
+) -> tuple[dict[str, Sequences], Vocabulary]:
+    texts = [str(document.content) for document in documents]
+    vocabulary = Vocabulary.build(
+        (texts[i] for i in split["train"]), preparation.level, min_count=preparation.min_count, end=preparation.end
+    )
+    whole = {}
+    for part, rows in split.items():
+        encoded = [_encode_document(vocabulary, texts[i], documents[i].name) for i in rows]
+        whole[part] = Sequences(np.concatenate(encoded), np.cumsum([0, *map(len, encoded)]))
+    return whole, vocabulary
+
+
+def _encode_document(vocabulary: Vocabulary, text: str, name: str) -> NDArray[Any]:
+    try:
+        ids = vocabulary.encode_document(text)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+    remedy = "remove it"
+    if len(ids) == 1 and vocabulary.end is None:
+        remedy = "remove it, or give end=True"
+    elif vocabulary.level == "letters":
+        remedy = "remove it, or use level 'char'"
+    _check_length(len(ids), name, f" at level {vocabulary.level!r}", remedy)
+    return ids
+
+
+def _check_length(length: int, name: str, level: str, remedy: str) -> None:
+    if length < 2:
+        raise InputError(
+            f"{name} has {length} symbol{'s' * (length != 1)}{level}; expected at least 2, because one alone has no "
+            f"context to be predicted from: {remedy}"
+        )
+
+
+def _stack(documents: Sequence[Document], split: dict[str, list[int]]) -> dict[str, Sequences]:
+    arrays = [np.asarray(document.content) for document in documents]
+    if any(np.issubdtype(array.dtype, np.floating) for array in arrays):
+        arrays = [(array[:, None] if array.ndim == 1 else array).astype(np.float64) for array in arrays]
+    for array, document in zip(arrays, documents, strict=True):
+        _check_length(len(array), document.name, "", "remove it")
+        if array.shape[1:] != arrays[0].shape[1:]:
+            raise InputError(
+                f"{document.name} has shape {array.shape}, the first document {arrays[0].shape}; "
+                "expected vectors of one size in all of them"
+            )
+        if array.ndim == 1 and array.min() < 0:
+            raise InputError(f"{document.name} holds the symbol {array.min()}; expected ids 0 to V - 1, or floats")
+    weighted = any(document.weight != 1 for document in documents)
+    return {
+        part: Sequences.from_list([arrays[i] for i in rows], [documents[i].weight for i in rows] if weighted else None)
+        for part, rows in split.items()
+    }

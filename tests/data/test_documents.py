@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from probseq.data.documents import PARTS, Document, cut_sections, split_documents, split_positions
+from probseq.errors import InputError
+
+
+def documents(texts):
+    return [Document(text, f"row {i}") for i, text in enumerate(texts, start=1)]
+
+
+@given(st.lists(st.text("ab", min_size=1, max_size=6), min_size=3, max_size=30), st.integers(0, 3))
+@settings(deadline=None)
+def test_every_document_is_in_one_part_and_no_text_in_two(texts, seed):
+    if len(set(texts)) < 3:
+        with pytest.raises(InputError, match="too small to split"):
+            split_documents(documents(texts), (0.1, 0.1), seed)
+        return
+    split = split_documents(documents(texts), (0.1, 0.1), seed)
+    assert sorted(i for rows in split.values() for i in rows) == list(range(len(texts)))
+    found = [{texts[i] for i in split[part]} for part in PARTS]
+    assert all(found)
+    assert not found[0] & found[1]
+    assert not found[0] & found[2]
+    assert not found[1] & found[2]
+
+
+def test_the_split_depends_on_contents_and_seed_but_not_on_order_or_names():
+    texts = [f"text number {i}" for i in range(40)]
+
+    def test_part(order, seed):
+        given = [Document(texts[i], f"name {n}") for n, i in enumerate(order)]
+        return {given[i].content for i in split_documents(given, (0.1, 0.1), seed)["test"]}
+
+    forward = range(40)
+    assert test_part(forward, 0) == test_part(reversed(forward), 0)
+    assert test_part(forward, 0) != test_part(forward, 1)
+
+
+def test_fractions_count_characters():
+    texts = [chr(97 + i) * 100 for i in range(20)]
+    split = split_documents(documents(texts), (0.2, 0.1), 0)
+    assert {part: len(rows) for part, rows in split.items()} == {"train": 14, "validation": 4, "test": 2}
+
+
+def test_three_documents_of_any_size_are_enough():
+    for seed in range(6):
+        split = split_documents(documents(["a", "b", "c" * 1000]), (0.1, 0.1), seed)
+        assert [len(split[part]) for part in PARTS] == [1, 1, 1]
+
+
+def test_arrays_are_told_apart_by_content_type_and_shape():
+    ints = [np.arange(6), np.arange(6), np.arange(6).astype(float), np.arange(6).reshape(3, 2)]
+    digests = [Document(one, "").digest for one in ints]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
+
+
+def test_positions():
+    assert split_positions(107, (0.1, 0.1)) == (86, 96)
+    with pytest.raises(InputError, match="too small to split: it has length 3"):
+        split_positions(3, (0.1, 0.1))
+
+
+@pytest.mark.parametrize("line", ["one line of it\n", "words without an end ", "x"])
+def test_sections_are_contiguous_and_about_equal(line):
+    text = line * (20_000 // len(line))
+    sections = [document.content for document in cut_sections(text, "a.txt")]
+    assert "".join(sections) == text
+    assert len(sections) == 50
+    assert max(map(len, sections)) < 1.1 * min(map(len, sections))
+    if line != "x":
+        assert all(section.endswith(line[-1]) for section in sections)
+
+
+def test_a_text_that_repeats_itself_can_be_split():
+    sections = cut_sections("na" * 5000, "a.txt")
+    assert all(split_documents(sections, (0.1, 0.1), 0).values())
+
+
+def test_small_texts_have_fewer_sections():
+    assert len(cut_sections("ab " * 100, "a.txt")) == 4
+    with pytest.raises(InputError, match=r"too small to split: a.txt is 30 characters long; expected at least 192"):
+        cut_sections("ab " * 10, "a.txt")
