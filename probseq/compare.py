@@ -1,0 +1,274 @@
+"""`compare`: models side by side on the same tokens, each restart chosen on validation and reported on test."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probseq.data.sequences import Sequences
+from probseq.errors import InputError
+from probseq.evaluate import Score, check_sequences, evaluate, standard_error_of_sum
+from probseq.inference.run import Fit
+from probseq.models.base import SequenceModel
+from probseq.restarts import RestartSummary
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    "rank",
+    "model",
+    "likelihood",
+    "nats_per_token",
+    "bits_per_token",
+    "perplexity",
+    "elpd",
+    "se",
+    "elpd_diff",
+    "dse",
+    "num_parameters",
+    "num_restarts",
+    "restart_min",
+    "restart_median",
+    "restart_max",
+    "fit_seconds",
+)
+
+_MARKS = {"exact": "", "lower bound": "<=", "estimate": "~"}
+_FOOTNOTES = {
+    "lower bound": "<= a lower bound on the likelihood: the model needs at most this many nats, so its rank is at "
+    "worst the one shown, and its differences are bounds too; a bound has no perplexity",
+    "estimate": "~  an estimate; its Monte Carlo standard error in nats per token: ",
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Models scored on the same sequences. Every test number of a model is that of its chosen restart.
+
+    Columns of `frame` (``rank`` 1 is the fewest test nats per token; elpd, se, elpd_diff and dse are in nats):
+
+    - ``likelihood``: exact, lower bound or estimate. A bound is ranked by its bound, the worst that is possible.
+    - ``nats_per_token`` = -elpd / tokens, ``bits_per_token``, ``perplexity`` (NaN for a bound).
+    - ``elpd``, the log-probability of the test data, and ``se`` = sqrt(N var), its standard error over sequences.
+    - ``elpd_diff`` = elpd of rank 1 - elpd, so 0 for rank 1 and positive below, and ``dse``, its standard error, paired
+      over sequences. As in ArviZ.
+    - ``restart_min``, ``restart_median``, ``restart_max``: test nats per token over all restarts; a restart that failed
+      (NaN) counts as inf.
+    - ``fit_seconds``: NaN where a model was given without its `Fit`.
+
+    Attributes:
+        models: the models, with all their restarts.
+        validation: the validation `Score` of each model, all restarts.
+        test: the test `Score` of each model, all restarts.
+        chosen: the restart of each model that is best on validation.
+        fits: the fits among what was given.
+    """
+
+    models: dict[str, SequenceModel]
+    validation: dict[str, Score]
+    test: dict[str, Score]
+    chosen: dict[str, int]
+    fits: dict[str, Fit[Any]]
+
+    @property
+    def ranking(self) -> list[str]:
+        """Names of the models, the fewest test nats per token first; equals in the order given."""
+        nats = {name: float(score.nats_per_token[self.chosen[name]]) for name, score in self.test.items()}
+        return sorted(nats, key=lambda name: math.inf if math.isnan(nats[name]) else nats[name])
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The table: one row for each model, in the order of `ranking`."""
+        import pandas as pd
+
+        return pd.DataFrame(self._records(), columns=list(COLUMNS))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The table for JSON: plain values, None for NaN and inf.
+
+        Each row has the columns of `frame`, ``restart_nats_per_token`` (test, all R restarts) and
+        ``validation_nats_per_token`` (of the chosen restart).
+        """
+        rows = []
+        for record in self._records():
+            name = record["model"]
+            record["restart_nats_per_token"] = self.test[name].nats_per_token.tolist()
+            record["validation_nats_per_token"] = float(self.validation[name].nats_per_token[self.chosen[name]])
+            rows.append({key: _plain(value) for key, value in record.items()})
+        return rows
+
+    def _records(self) -> list[dict[str, Any]]:
+        return [self._record(rank, name) for rank, name in enumerate(self.ranking, start=1)]
+
+    def _record(self, rank: int, name: str) -> dict[str, Any]:
+        model, score, restart = self.models[name], self.test[name], self.chosen[name]
+        first = self.ranking[0]
+        difference, dse = _paired(self.test[first], self.chosen[first], score, restart)
+        spread = np.nan_to_num(score.nats_per_token, nan=math.inf, posinf=math.inf)
+        fit = self.fits.get(name)
+        values = (
+            rank,
+            name,
+            score.likelihood,
+            *(float(column[restart]) for column in (score.nats_per_token, score.bits_per_token, score.perplexity)),
+            float(score.elpd[restart]),
+            float(score.se[restart]),
+            difference,
+            dse,
+            int(model.num_parameters),
+            int(model.num_restarts),
+            *(float(of(spread)) for of in (np.min, _median, np.max)),
+            math.nan if fit is None else float(fit.seconds),
+        )
+        return dict(zip(COLUMNS, values, strict=True))
+
+    def _table(self) -> list[list[str]]:
+        """The header and the rows that a person reads, as text."""
+        header = ["rank", "model", "likelihood", "nats/token", "bits/token", "perplexity", "elpd_diff", "dse"]
+        lines = [[*header, "parameters", "restarts (min .. max)", "fit seconds"]]
+        for row in self._records():
+            spread = f"{row['num_restarts']} ({row['restart_min']:.4f} .. {row['restart_max']:.4f})"
+            lines.append(
+                [
+                    str(row["rank"]),
+                    row["model"],
+                    row["likelihood"],
+                    f"{_MARKS[row['likelihood']]}{row['nats_per_token']:.4f}",
+                    f"{_MARKS[row['likelihood']]}{row['bits_per_token']:.4f}",
+                    _number(row["perplexity"], "{:.3f}"),
+                    _number(row["elpd_diff"], "{:,.1f}"),
+                    _number(row["dse"], "{:,.1f}"),
+                    f"{row['num_parameters']:,}",
+                    spread if row["num_restarts"] > 1 else "1",
+                    _number(row["fit_seconds"], "{:.1f}"),
+                ]
+            )
+        return lines
+
+    def _notes(self) -> list[str]:
+        """One footnote for each kind of number that is not exact."""
+        notes = []
+        kinds = {name: self.test[name].likelihood for name in self.ranking}
+        if "lower bound" in kinds.values():
+            notes.append(_FOOTNOTES["lower bound"])
+        if estimates := [name for name, kind in kinds.items() if kind == "estimate"]:
+            errors = {name: float(self.test[name].monte_carlo_error[self.chosen[name]]) for name in estimates}
+            listed = (f"{name} {_number(error, '{:.4f}', 'unknown')}" for name, error in errors.items())
+            notes.append(_FOOTNOTES["estimate"] + ", ".join(listed))
+        return notes
+
+    def to_text(self) -> str:
+        """The table for a terminal, with a footnote for every kind of number that is not exact."""
+        table = self._table()
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = ["  ".join(_align(i, cell, widths[i]) for i, cell in enumerate(row)).rstrip() for row in table]
+        rule = "-" * max(map(len, lines))
+        return "\n".join([lines[0], rule, *lines[1:], *([rule, *self._notes()] if self._notes() else [])])
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def _repr_html_(self) -> str:
+        """The table for a notebook."""
+        header, *body = [[html.escape(cell) for cell in row] for row in self._table()]
+        lines = ["".join(f"<td>{cell}</td>" for cell in row) for row in body]
+        head = "".join(f"<th>{cell}</th>" for cell in header)
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self._notes())
+        rows = "".join(f"<tr>{line}</tr>" for line in lines)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{notes}"
+
+
+def compare(models: Mapping[str, SequenceModel | Fit[Any]], *, validation: Sequences, test: Sequences) -> Comparison:
+    """Score models on the same sequences: the restart is chosen on `validation`, every number reported is on `test`.
+
+    Args:
+        models: a name for each model. A `Fit` also says how long the fit took.
+        validation: sequences to choose each model's restart on.
+        test: other sequences, to report.
+
+    Returns:
+        A `Comparison`; print it, or take its ``frame``.
+
+    Raises:
+        InputError: no models, a name that is not text, models of different vocabularies, data that a model cannot
+            score.
+
+    Example:
+        >>> from probseq.models.ngram import Uniform
+        >>> data = Sequences.from_list([[0, 1], [1]])
+        >>> table = compare({"uniform": Uniform(2)}, validation=data, test=data)
+        >>> round(table.rows()[0]["nats_per_token"], 6)
+        0.693147
+    """
+    _check_models(models)
+    fits = {name: given for name, given in models.items() if isinstance(given, Fit)}
+    plain = {name: given.model if isinstance(given, Fit) else given for name, given in models.items()}
+    _check_same_symbols(plain)
+    check_sequences(validation, "validation")
+    check_sequences(test, "test")
+    on_validation = {name: evaluate(model, validation) for name, model in plain.items()}
+    on_test = {name: evaluate(model, test) for name, model in plain.items()}
+    chosen = {name: RestartSummary.from_score(score).best for name, score in on_validation.items()}
+    return Comparison(plain, on_validation, on_test, chosen, fits)
+
+
+def _check_models(models: Mapping[str, SequenceModel | Fit[Any]]) -> None:
+    if not isinstance(models, Mapping) or not models:
+        received = "no models" if isinstance(models, Mapping) else f"a {type(models).__name__}"
+        raise InputError(f'received {received}; expected a mapping of names to models: compare({{"hmm": model}}, ...)')
+    for name, given in models.items():
+        if not isinstance(name, str):
+            raise InputError(f"the model name {name!r} is a {type(name).__name__}; expected text")
+        if not isinstance(given, Fit) and not hasattr(given, "token_log_prob"):
+            raise InputError(f"{name!r} is a {type(given).__name__}; expected a model or a Fit")
+
+
+def _check_same_symbols(models: Mapping[str, SequenceModel]) -> None:
+    (first, reference), *others = models.items()
+    for name, model in others:
+        if model.num_symbols != reference.num_symbols:
+            raise InputError(
+                f"{first!r} has {reference.num_symbols} symbols and {name!r} has {model.num_symbols}; "
+                "only models with the same vocabulary share a table"
+            )
+
+
+def _paired(first: Score, r: int, other: Score, s: int) -> tuple[float, float]:
+    """elpd of `first` minus elpd of `other`, and its standard error over sequences.
+
+    A sequence that is impossible under both makes no difference between them.
+    """
+    a, b = first.log_prob[r], other.log_prob[s]
+    with np.errstate(invalid="ignore"):
+        difference = np.where(a == b, 0.0, a - b)
+    if np.isposinf(difference).any() and np.isneginf(difference).any():  # each has sequences impossible to it alone
+        return 0.0, math.inf
+    return float(first.weights @ difference), standard_error_of_sum(difference, first.weights)
+
+
+def _median(values: NDArray[np.float64]) -> float:
+    """The median, also among infinities (where numpy's mean of the middle two may be NaN)."""
+    low, high = np.sort(values)[[(len(values) - 1) // 2, len(values) // 2]]
+    return float(low if low == high else (low + high) / 2)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _number(value: float, form: str, missing: str = "-") -> str:
+    return missing if math.isnan(value) else form.format(value)
+
+
+def _align(column: int, cell: str, width: int) -> str:
+    """Names to the left, numbers to the right."""
+    return cell.ljust(width) if column in (1, 2) else cell.rjust(width)

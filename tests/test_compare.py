@@ -1,0 +1,147 @@
+"""`compare`: chosen on validation, reported on test, paired over sequences, and honest about what each number is."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from fixed_model import Fixed
+
+from probseq.compare import COLUMNS, compare
+from probseq.data.sequences import Sequences
+from probseq.errors import InputError
+from probseq.inference.run import Fit
+from probseq.models.ngram import Uniform
+
+INF = math.inf
+VALIDATION = Sequences.from_list([[0, 0], [0, 1]])
+TEST = Sequences.from_list([[0, 1, 1], [1], [0, 0], [0, 1]], weights=[1, 2, 1, 1])
+
+
+def table(**models):
+    return compare(models, validation=VALIDATION, test=TEST)
+
+
+def test_frame_has_exactly_the_columns_of_the_design():
+    frame = table(a=Fixed([[-1.0, -2.0]]), b=Uniform(2)).frame
+    assert list(frame.columns) == [
+        "rank", "model", "likelihood", "nats_per_token", "bits_per_token", "perplexity", "elpd", "se", "elpd_diff",
+        "dse", "num_parameters", "num_restarts", "restart_min", "restart_median", "restart_max", "fit_seconds",
+    ]  # fmt: skip
+    assert frame["model"].tolist() == ["b", "a"]
+    assert frame["rank"].tolist() == [1, 2]
+
+
+def test_restart_is_chosen_on_validation_and_reported_on_test():
+    # validation is three of symbol 0 and one of 1; test has more of symbol 1, where restart 1 would win
+    comparison = table(a=Fixed([[-1.0, -2.0], [-2.0, -1.0], [-3.0, -3.0]]))
+    assert comparison.chosen == {"a": 0}
+    row = comparison.rows()[0]
+    per_restart = [(4 * 1 + 5 * 2) / 9, (4 * 2 + 5 * 1) / 9, 3.0]
+    assert row["restart_nats_per_token"] == pytest.approx(per_restart)
+    assert row["nats_per_token"] == pytest.approx(per_restart[0])
+    assert row["validation_nats_per_token"] == pytest.approx(5 / 4)
+    assert (row["restart_min"], row["restart_median"], row["restart_max"]) == pytest.approx(
+        (per_restart[1], per_restart[0], 3.0)
+    )
+    assert row["num_restarts"] == 3
+
+
+def test_differences_are_paired_over_sequences():
+    comparison = table(good=Fixed([[-1.0, -1.0]]), bad=Fixed([[-1.5, -3.0]]))
+    first, second = comparison.rows()
+    assert (first["elpd_diff"], first["dse"]) == (0, 0)
+    differences = np.array([4.5, 2, 2, 1, 2.5])  # the second sequence twice
+    assert second["elpd_diff"] == pytest.approx(differences.sum())
+    assert second["dse"] == pytest.approx(math.sqrt(5 * differences.var()))
+    assert second["elpd_diff"] == pytest.approx(first["elpd"] - second["elpd"])
+
+
+def test_impossible_sequences_give_infinities_never_nan():
+    comparison = table(
+        worse=Fixed([[-1.0, -INF], [-2.0, -INF]]), good=Fixed([[-1.0, -1.0]]), worst=Fixed([[-INF, -1.0]])
+    )
+    frame = comparison.frame.set_index("model")
+    assert frame.index.tolist() == ["good", "worse", "worst"]  # equals keep the order given
+    assert frame.loc["worse", ["nats_per_token", "elpd_diff", "dse", "restart_median"]].tolist() == [INF] * 4
+    assert frame.loc["worse", "elpd"] == -INF
+    assert frame["elpd_diff"].notna().all()
+    row = comparison.rows()[1]
+    assert row["nats_per_token"] is row["elpd"] is row["elpd_diff"] is None
+    assert row["restart_nats_per_token"] == [None, None]
+
+
+def test_no_nan_where_every_model_finds_something_impossible():
+    frame = table(a=Fixed([[-1.0, -INF]]), b=Fixed([[-INF, -1.0]]), c=Fixed([[-2.0, -INF]])).frame
+    assert frame["elpd_diff"].tolist() == [0, 0, 2]  # a sequence impossible under both makes no difference
+    assert frame["dse"].iloc[1] == INF
+
+
+def test_a_failed_restart_counts_as_infinitely_bad():
+    row = table(a=Fixed([[math.nan, -1.0], [-1.0, -1.0]])).frame.iloc[0]
+    assert (row["nats_per_token"], row["restart_min"], row["restart_max"]) == (1, 1, INF)
+
+
+def test_a_bound_is_ranked_by_its_bound_and_marked():
+    comparison = table(exact=Fixed([[-1.0, -1.0]]), bound=Fixed([[-1.1, -1.1]], "lower bound"), bad=Uniform(2))
+    assert comparison.ranking == ["bad", "exact", "bound"]
+    text = comparison.to_text()
+    assert "<=1.1000" in text
+    assert "<=1.0000" not in text
+    assert "<= a lower bound on the likelihood" in text.splitlines()[-1]
+    assert comparison.rows()[2]["perplexity"] is None
+    assert comparison.rows()[2]["likelihood"] == "lower bound"
+    assert "lower bound" not in str(table(exact=Uniform(2)))
+
+
+def test_an_estimate_is_marked_with_its_error():
+    text = str(table(sampled=Fixed([[-1.0, -1.0]], "estimate")))
+    assert "~1.0000" in text
+    assert text.endswith("nats per token: sampled unknown")
+
+
+def test_fits_bring_their_seconds():
+    model = Fixed([[-1.0, -1.0]])
+    fit = Fit(model, "log-likelihood per token (nats)", np.zeros((1, 1)), ["converged"], seconds=2.5)
+    comparison = table(fitted=fit, plain=model)
+    assert [row["fit_seconds"] for row in comparison.rows()] == [2.5, None]
+    assert comparison.fits == {"fitted": fit}
+    assert comparison.models["fitted"] is model
+
+
+def test_rows_are_json_with_the_columns_and_two_more():
+    rows = table(a=Fixed([[-1.0, -INF]], "lower bound"), b=Uniform(2)).rows()
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
+    assert list(rows[0]) == [*COLUMNS, "restart_nats_per_token", "validation_nats_per_token"]
+
+
+def test_html_escapes_names():
+    page = compare({"<b>&": Uniform(2)}, validation=VALIDATION, test=TEST)._repr_html_()
+    assert "&lt;b&gt;&amp;" in page
+    assert "<b>" not in page
+
+
+@pytest.mark.parametrize(
+    ("models", "sentence"),
+    [
+        ({}, "received no models"),
+        ([Uniform(2)], "received a list"),
+        ({3: Uniform(2)}, "the model name 3 is a int; expected text"),
+        ({"a": 3}, "'a' is a int; expected a model or a Fit"),
+        ({"a": Uniform(2), "b": Uniform(3)}, "'a' has 2 symbols and 'b' has 3; only models with the same vocabulary"),
+    ],
+)
+def test_bad_models(models, sentence):
+    with pytest.raises(InputError, match=sentence):
+        compare(models, validation=VALIDATION, test=TEST)
+
+
+def test_bad_data():
+    with pytest.raises(InputError, match="test holds a list; expected Sequences"):
+        compare({"a": Uniform(2)}, validation=VALIDATION, test=[[0, 1]])
+    with pytest.raises(InputError, match="validation holds no sequences"):
+        compare({"a": Uniform(2)}, validation=Sequences.from_list([]), test=TEST)
+    with pytest.raises(TypeError, match="validation"):
+        compare({"a": Uniform(2)}, test=TEST)

@@ -1,0 +1,132 @@
+"""`evaluate` and `Score`: the right numbers, in the right order, called by their right names."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from fixed_model import Fixed
+
+from probseq.data.sequences import Sequences
+from probseq.errors import InputError
+from probseq.evaluate import evaluate, standard_error_of_sum
+
+INF = math.inf
+ROWS = [[0], [0, 1, 1], [1, 0], [1, 1, 1, 1, 0], [0, 0, 0]]
+
+
+def ragged(weights=None):
+    return Sequences.from_list(ROWS, weights)
+
+
+@pytest.mark.parametrize("max_tokens", [1, 4, 7, 1000])
+def test_results_are_in_data_order_whatever_the_batches(max_tokens):
+    table = np.array([[-0.5, -2.0], [-1.0, -0.25]])
+    score = evaluate(Fixed(table.tolist()), ragged(), max_tokens=max_tokens)
+    np.testing.assert_allclose(score.log_prob, [[one[row].sum() for row in ROWS] for one in table], rtol=1e-15)
+    assert score.num_tokens.tolist() == [1, 3, 2, 5, 3]
+    assert score.standard_error is None
+
+
+def test_numbers_per_token_by_hand():
+    score = evaluate(Fixed([[-1.0, -3.0]]), ragged(weights=[1, 2, 1, 1, 3]))
+    tokens, elpd = 1 + 2 * 3 + 2 + 5 + 3 * 3, -(1 + 2 * 7 + 4 + 13 + 3 * 3)
+    assert score.total_tokens == tokens
+    assert score.elpd.tolist() == [elpd]
+    assert score.nats_per_token[0] == pytest.approx(-elpd / tokens)
+    assert score.bits_per_token[0] == pytest.approx(-elpd / tokens / math.log(2))
+    assert score.perplexity[0] == pytest.approx(math.exp(-elpd / tokens))
+
+
+def test_a_weight_is_a_number_of_repeats():
+    weighted = evaluate(Fixed([[-1.0, -3.0]]), ragged(weights=[1, 2, 1, 1, 3]))
+    repeated = evaluate(Fixed([[-1.0, -3.0]]), ragged()[[0, 1, 1, 2, 3, 4, 4, 4]])
+    for name in ("elpd", "se", "nats_per_token"):
+        np.testing.assert_allclose(getattr(weighted, name), getattr(repeated, name), rtol=1e-14)
+
+
+def test_standard_error_is_that_of_arviz():
+    values = np.array([-3.0, -1.0, -7.5, -2.0])
+    assert standard_error_of_sum(values, np.ones(4)) == pytest.approx(math.sqrt(4 * np.var(values)))
+
+
+def test_standard_error_covers_the_sum():
+    rng = np.random.default_rng(0)
+    draws = rng.gamma(2.0, size=(4000, 50))
+    claimed = np.mean([standard_error_of_sum(one, np.ones(50)) for one in draws])
+    assert claimed == pytest.approx(draws.sum(axis=1).std(), rel=0.05)
+
+
+def test_a_bound_has_no_perplexity():
+    exact, bound = (evaluate(Fixed([[-1.0, -1.0]], kind), ragged()) for kind in ("exact", "lower bound"))
+    assert exact.perplexity[0] == pytest.approx(math.e)
+    assert np.isnan(bound.perplexity).all()
+    assert bound.nats_per_token[0] == pytest.approx(1)
+
+
+def test_impossible_sequences_are_infinite_never_nan():
+    score = evaluate(Fixed([[-1.0, -INF], [-1.0, -1.0]]), ragged())
+    assert score.log_prob[0].tolist() == [-1, -INF, -INF, -INF, -3]
+    assert score.nats_per_token.tolist() == [INF, 1]
+    assert score.perplexity[0] == INF
+    assert score.se[0] == INF
+
+
+def test_sums_are_in_float64():
+    data = Sequences(np.zeros(200_000, dtype=np.uint8), np.array([0, 200_000]))
+    score = evaluate(Fixed([[-0.1]], dtype=torch.float32), data)
+    assert score.log_prob[0, 0] == pytest.approx(-200_000 * float(np.float32(0.1)), rel=1e-12)
+
+
+def test_one_failed_restart_keeps_its_nan_and_harms_no_other():
+    score = evaluate(Fixed([[math.nan, -1.0], [-1.0, -1.0]]), ragged())
+    assert np.isnan(score.nats_per_token[0])
+    assert score.nats_per_token[1] == 1
+
+
+def test_nan_everywhere_is_an_error():
+    with pytest.raises(InputError, match="sequence 1 under restart 0 is NaN"):
+        evaluate(Fixed([[-1.0, math.nan]]), ragged())
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_modes_are_restored_and_no_gradient_is_kept(training):
+    model = Fixed([[-1.0, -2.0]]).train(training)
+    model.dropout.eval()
+    model.log_probs.requires_grad_()
+    evaluate(model, ragged())
+    assert (model.training, model.dropout.training) == (training, False)
+    model.train()  # with dropout on, half of the terms would be 0 and the others doubled
+    assert evaluate(model, ragged()).elpd[0] == -1 - 5 - 3 - 9 - 3
+    assert model.dropout.training
+
+
+def test_modes_are_restored_after_an_error():
+    model = Fixed([[-1.0, -2.0]]).train()
+    with pytest.raises(IndexError):
+        evaluate(model, Sequences.from_list([[2]]))
+    assert model.training
+
+
+class _Estimate(Fixed):
+    def log_prob_standard_error(self, batch):
+        return batch.lengths.expand(self.num_restarts, -1) / 10
+
+
+def test_an_estimate_carries_its_monte_carlo_error():
+    score = evaluate(_Estimate([[-1.0, -1.0]], "estimate"), ragged(weights=[1, 2, 1, 1, 1]), max_tokens=4)
+    np.testing.assert_allclose(score.standard_error, [[0.1, 0.3, 0.2, 0.5, 0.3]])
+    expected = math.sqrt(0.1**2 + 0.6**2 + 0.2**2 + 0.5**2 + 0.3**2) / 17
+    assert score.monte_carlo_error[0] == pytest.approx(expected)
+    assert np.isnan(evaluate(Fixed([[-1.0, -1.0]], "estimate"), ragged()).monte_carlo_error[0])  # not offered
+    assert evaluate(Fixed([[-1.0, -1.0]]), ragged()).monte_carlo_error[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"), [([[0, 1]], "data holds a list"), (Sequences.from_list([]), "data holds no sequences")]
+)
+def test_bad_data(data, sentence):
+    with pytest.raises(InputError, match=sentence):
+        evaluate(Fixed([[-1.0, -1.0]]), data)
