@@ -1,4 +1,4 @@
-"""One row for each model: how to build a small one, and how to fit it. `test_contract.py` runs every law for every row."""
+"""One row for each model: how to build a small one and how to fit it. `test_contract.py` runs every law on each."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ CASES = [
     Case("rnn", _network(lambda v: ps.RNN(v, hidden_dim=8)), _gradient),
     Case("gru", _network(lambda v: ps.GRU(v, hidden_dim=8)), _gradient),
     Case("lstm", _network(lambda v: ps.LSTM(v, hidden_dim=8)), _gradient),
-    Case("lstm-2-layers", _network(lambda v: ps.LSTM(v, hidden_dim=8, num_layers=2, embed_dim=4, dropout=0.1)), _gradient),
+    Case(
+        "lstm-2-layers", _network(lambda v: ps.LSTM(v, hidden_dim=8, num_layers=2, embed_dim=4, dropout=0.1)), _gradient
+    ),
     Case(
         "transformer",
         _network(lambda v: ps.Transformer(v, num_layers=2, num_heads=2, embed_dim=16, context=32)),

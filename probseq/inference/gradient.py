@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -70,7 +71,8 @@ def fit_gradient(
 
     Returns:
         The `Fit`; ``history`` is the mean log-probability per token of each step's batch, before the update. A restart
-        whose loss or gradient is not finite stops as ``nonfinite`` with its last (or best) finite weights.
+        whose loss or gradient is not finite stops as ``nonfinite`` and goes back to its best weights on validation (or,
+        without validation, to those it began with).
 
     Raises:
         InputError: a model that is not `Autoregressive`, no data, a setting outside its range.
@@ -145,6 +147,18 @@ class _Rate:
         return self.peak * (_FINAL_RATE + (1 - _FINAL_RATE) * cosine)
 
 
+class _Kept(NamedTuple):
+    """Weights to go back to, their validation score, and which score that was."""
+
+    score: float
+    number: int
+    weights: dict[str, Tensor]
+
+
+def _weights(net: Network) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in net.state_dict().items()}
+
+
 class _Gradient:
     """The step: one batch, and one optimizer step of every running network."""
 
@@ -167,7 +181,7 @@ class _Gradient:
         self.batches = _epochs(data, batch_size, seed, model.device)
         self.steps: list[int] = []  # after which validation was scored
         self.scores: list[NDArray[np.float64]] = []
-        self.best: dict[int, tuple[float, int, dict[str, Tensor]]] = {}  # restart: score, number of that score, weights
+        self.best = [_Kept(-math.inf, -1, _weights(net)) for net in model.nets]  # where each began
 
     def __call__(self, number: int, active: list[int]) -> tuple[NDArray[np.float64], Mapping[int, StopReason]]:
         batch = next(self.batches)
@@ -179,7 +193,7 @@ class _Gradient:
                 stopped[r] = "nonfinite"
         if self.validation is not None and (number + 1) % self.eval_every == 0:
             self._score(number + 1, [r for r in active if r not in stopped], self.validation)
-            waited = {r: len(self.steps) - 1 - self.best[r][1] for r in active if r in self.best}
+            waited = {r: len(self.steps) - 1 - self.best[r].number for r in active}
             stopped |= {r: "early_stopping" for r, n in waited.items() if n >= self.patience and r not in stopped}
         return objective, stopped
 
@@ -205,23 +219,21 @@ class _Gradient:
         row = np.full(self.model.num_restarts, np.nan)
         for r in active:
             row[r] = validation_score(self.model.nets[r], validation)
-            if np.isfinite(row[r]) and row[r] > self.best.get(r, (-math.inf,))[0]:
-                weights = {name: value.clone() for name, value in self.model.nets[r].state_dict().items()}
-                self.best[r] = (row[r], len(self.steps), weights)
+            if np.isfinite(row[r]) and row[r] > self.best[r].score:
+                self.best[r] = _Kept(row[r], len(self.steps), _weights(self.model.nets[r]))
         self.steps.append(step)
         self.scores.append(row)
 
     def finish(self, fit: Fit[Autoregressive]) -> None:
         """Score what is not yet scored, restore the best weights, and put the validation curve into the fit."""
-        if self.validation is None:
-            self.model.eval()
-            return
         ended = [r for r, why in enumerate(fit.stop_reason) if why in ("max_steps", "max_seconds", "interrupted")]
-        if ended and (not self.steps or self.steps[-1] != len(fit.history)):
-            self._score(len(fit.history), ended, self.validation)
-        for r, (_, _, weights) in self.best.items():
-            self.model.nets[r].load_state_dict(weights)
-        fit.validation_steps, fit.validation = np.array(self.steps, dtype=np.int64), np.array(self.scores)
+        if self.validation is not None:
+            if ended and (not self.steps or self.steps[-1] != len(fit.history)):
+                self._score(len(fit.history), ended, self.validation)
+            fit.validation_steps, fit.validation = np.array(self.steps, dtype=np.int64), np.array(self.scores)
+        for net, kept, why in zip(self.model.nets, self.best, fit.stop_reason, strict=True):
+            if self.validation is not None or why == "nonfinite":
+                net.load_state_dict(kept.weights)
         self.model.eval()
 
 

@@ -55,17 +55,18 @@ class Autoregressive(Model):
         torch.Size([3, 1, 3])
     """
 
-    def __init__(self, nets: Sequence[Network]) -> None:
+    def __init__(self, nets: Sequence[nn.Module]) -> None:
         super().__init__()
         if not nets:
             raise InputError("Autoregressive needs at least one network; received none")
         for net in nets:
             if not isinstance(net, Network):
                 raise InputError(f"received {type(net).__name__}; expected a network such as ps.LSTM(27)")
-            if type(net) is not type(nets[0]) or net.config() != nets[0].config():
-                raise InputError("the networks differ in kind or size; restarts of one model must be alike")
         self.nets: list[Network] = nn.ModuleList(nets)  # type: ignore[assignment]
-        self.num_restarts, self.num_symbols = len(nets), nets[0].num_symbols
+        first = self.nets[0]
+        if any(type(net) is not type(first) or net.config() != first.config() for net in self.nets):
+            raise InputError("the networks differ in kind or size; restarts of one model must be alike")
+        self.num_restarts, self.num_symbols = len(nets), first.num_symbols
 
     @classmethod
     def from_seed(cls, factory: Callable[[], Network], num_restarts: int = 1, seed: int = 0) -> Autoregressive:
