@@ -1,0 +1,66 @@
+"""probseq: one likelihood for every model of sequences.
+
+The names below are the public interface; everything else may change.
+"""
+
+from probseq.checkpoint import load, save
+from probseq.compare import Comparison, compare
+from probseq.data.catalog import corpora, load_corpus
+from probseq.data.corpus import Corpus, read_corpus
+from probseq.data.sequences import Batch, Sequences
+from probseq.data.vocabulary import Vocabulary
+from probseq.errors import InputError
+from probseq.evaluate import Score, evaluate
+from probseq.inference.counts import fit_counts
+from probseq.inference.em import em
+from probseq.inference.gradient import fit_gradient
+from probseq.inference.run import Fit
+from probseq.models import emissions
+from probseq.models.autoregressive import Autoregressive
+from probseq.models.base import SequenceModel
+from probseq.models.hmm import HMM
+from probseq.models.ngram import NGram, Uniform, Unigram
+from probseq.models.recurrent import GRU, LSTM, RNN
+from probseq.models.transformer import Transformer
+from probseq.restarts import best_restart, select
+from probseq.study import Study, preset, read_study, run_study
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "GRU",
+    "HMM",
+    "LSTM",
+    "RNN",
+    "Autoregressive",
+    "Batch",
+    "Comparison",
+    "Corpus",
+    "Fit",
+    "InputError",
+    "NGram",
+    "Score",
+    "SequenceModel",
+    "Sequences",
+    "Study",
+    "Transformer",
+    "Uniform",
+    "Unigram",
+    "Vocabulary",
+    "best_restart",
+    "compare",
+    "corpora",
+    "em",
+    "emissions",
+    "evaluate",
+    "fit_counts",
+    "fit_gradient",
+    "load",
+    "load_corpus",
+    "preset",
+    "read_corpus",
+    "read_study",
+    "run_study",
+    "save",
+    "select",
+]

@@ -1,0 +1,128 @@
+"""Writing the folder of a run: all of it or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tomli_w
+import torch
+
+from probseq.checkpoint import SCHEMA, plain, save
+from probseq.data.corpus import Corpus
+from probseq.errors import InputError
+
+if TYPE_CHECKING:
+    from probseq.study import Run, Study
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A temporary sibling of `out` to write in; it becomes `out` at the end, and vanishes on an error.
+
+    Raises:
+        InputError: `out` exists, or its parent cannot be written; both before anything is done.
+    """
+    check_free(out)
+    created = [parent for parent in out.absolute().parents if not parent.exists()]
+    partial = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}"
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"cannot write in {out.parent}: {error.strerror}; choose another folder with --out") from None
+    try:
+        yield partial
+        check_free(out)
+        os.replace(partial, out)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        for parent in created:
+            with suppress(OSError):  # something else was put there meanwhile
+                parent.rmdir()
+        raise
+
+
+def free_folder(study: Study) -> Path:
+    """``runs/NAME-LEVEL-seedS``, or the first of ``-2``, ``-3``, ... after it that is free."""
+    stem = "-".join([study.name, study.data.level or "char", f"seed{study.seed}"])
+    folder, number = Path("runs") / stem, 1
+    while folder.exists():
+        number += 1
+        folder = Path("runs") / f"{stem}-{number}"
+    return folder
+
+
+def check_free(out: Path) -> None:
+    """Raise `InputError` if there is something at `out`."""
+    if out.exists() or out.is_symlink():
+        raise InputError(f"the output folder {out} exists; remove it or choose another with --out")
+
+
+def write_run(run: Run, folder: Path) -> None:
+    """Write the comparison, the report, the study and every model into `folder`."""
+    from probseq.report import render  # matplotlib and jinja2 would slow down `import probseq`
+
+    document = {
+        "schema": SCHEMA,
+        "data": describe_data(run.corpus, run.study.data.window),
+        "environment": run.environment,
+        "seconds": run.seconds,
+        "rows": run.comparison.rows(),
+    }
+    text = json.dumps(plain(document), indent=2, allow_nan=False)
+    (folder / "comparison.json").write_text(text + "\n", encoding="utf-8")
+    run.comparison.frame.to_csv(folder / "comparison.csv", index=False)
+    (folder / "report.html").write_text(render(run), encoding="utf-8")
+    (folder / "study.toml").write_text(study_to_toml(run.study), encoding="utf-8")
+    for name, fit in run.fits.items():
+        save(fit.model, folder / "models" / name, run.corpus.vocabulary, fit, chosen=run.comparison.chosen[name])
+
+
+def study_to_toml(study: Study) -> str:
+    """The study with its defaults filled in; a setting that is None is left out, because TOML has no null."""
+    values = study.model_dump(mode="json", exclude_none=True)
+    values["models"] = {name: {"kind": model.pop("kind")} | model for name, model in values["models"].items()}
+    return tomli_w.dumps(values)
+
+
+def describe_data(corpus: Corpus, window: int) -> dict[str, Any]:
+    """What the data was: sizes by part, and a checksum over every symbol in order."""
+    parts = {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
+    checksum = hashlib.sha256()
+    for part in parts.values():
+        checksum.update(part.offsets.tobytes())
+        checksum.update(part.values.tobytes())
+    return {
+        "name": corpus.name,
+        "level": corpus.level,
+        "window": window,
+        "num_symbols": None if corpus.vocabulary is None else len(corpus.vocabulary),
+        "num_documents": dict(corpus.num_documents),
+        "num_sequences": {name: len(part) for name, part in parts.items()},
+        "num_tokens": {name: part.num_tokens for name, part in parts.items()},
+        "sha256": checksum.hexdigest(),
+    }
+
+
+def describe_environment(device: str) -> dict[str, str]:
+    """Versions and hardware that a number may depend on; no names of hosts, users or folders."""
+    return {
+        "probseq": metadata.version("probseq"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "pyro": metadata.version("pyro-ppl"),
+        "numpy": metadata.version("numpy"),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processors": str(os.cpu_count()),
+        "threads": str(torch.get_num_threads()),
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+    }

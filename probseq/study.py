@@ -1,0 +1,256 @@
+"""A study: data, models and budgets in one TOML file; `run_study` fits, compares and writes a run folder."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from probseq.checkpoint import NAME
+from probseq.compare import Comparison, compare
+from probseq.data.catalog import load_corpus
+from probseq.data.corpus import Corpus, read_corpus
+from probseq.data.vocabulary import Level
+from probseq.errors import InputError, unknown
+from probseq.inference.device import resolve_device
+from probseq.inference.run import Fit
+from probseq.models.base import Model
+from probseq.run_folder import describe_environment, new_folder, write_run
+from probseq.scoring import sample_text
+from probseq.specs import KINDS, Count, ModelSpec, Settings
+
+_SAMPLE_LENGTH = 300
+
+
+class DataSpec(Settings):
+    """Which corpus, at which level, in windows of what length."""
+
+    corpus: str | None = Field(None, description="a name of the catalog (`probseq data list`)")
+    path: str | None = Field(None, description="a file or folder of your own instead, seen from the working directory")
+    column: str | None = Field(None, description="of a table or of JSON lines: where the text or the values are")
+    id_column: str | None = Field(None, description="of a table with a row for each step: which document a row is of")
+    level: Level | None = Field(None, description="default: the corpus's own; char for a file")
+    window: Annotated[int, Field(ge=2)] = Field(256, description="tokens in a sequence, at most")
+    train_tokens: Count | None = Field(None, description="use no more than this many; default: all")
+    validation_tokens: Count | None = None
+    test_tokens: Count | None = None
+    min_count: Count | None = Field(None, description="symbols seen fewer times in training become <unk>")
+    end: bool = Field(False, description="close every document with the symbol <end>")
+    num_sequences: Count | None = Field(None, description="of generated data: how many to draw")
+    length: Count | None = Field(None, description="of generated data: tokens in each sequence")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DataSpec:
+        if (self.corpus is None) == (self.path is None):
+            raise InputError(f"received corpus {self.corpus!r} and path {self.path!r}; expected exactly one of them")
+        if self.path is not None and (self.num_sequences or self.length):
+            raise InputError(
+                "num_sequences and length are settings of generated data; leave them out where path is set"
+            )
+        return self
+
+    def load(self, seed: int) -> Corpus:
+        """Read and split the data."""
+        options = self.model_dump(exclude_none=True, exclude={"corpus", "path"})
+        if self.corpus is not None:
+            return load_corpus(self.corpus, seed=seed, **options)
+        return read_corpus(str(self.path), seed=seed, **options)
+
+
+class Study(Settings):
+    """Everything that a comparison depends on.
+
+    Example:
+        >>> preset("quick").models["hmm-2"].num_states
+        2
+    """
+
+    name: Annotated[str, Field(pattern=NAME)] = "study"
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="of the data split, the starting points and the updates")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    data: DataSpec
+    models: dict[Annotated[str, Field(pattern=NAME)], ModelSpec] = Field(min_length=1)
+
+
+@dataclass
+class Run:
+    """What `run_study` found.
+
+    Attributes:
+        study: the study, with every default filled in.
+        corpus: the data.
+        fits: model name -> fit.
+        comparison: the ranking.
+        environment: versions, platform, device and threads.
+        seconds: wall-clock seconds of everything.
+        samples: model name -> text drawn from its chosen restart.
+    """
+
+    study: Study
+    corpus: Corpus
+    fits: dict[str, Fit[Any]]
+    comparison: Comparison
+    environment: dict[str, str]
+    seconds: float
+    samples: dict[str, str]
+
+    @property
+    def interrupted(self) -> bool:
+        """True if Ctrl-C ended it early; models that were not begun are missing."""
+        stopped = any("interrupted" in fit.stop_reason for fit in self.fits.values())
+        return stopped or len(self.fits) < len(self.study.models)
+
+
+def make_study(values: Mapping[str, Any]) -> Study:
+    """A study out of plain values.
+
+    Raises:
+        InputError: an unknown key, model kind or level (with the closest valid one), a missing or impossible value.
+    """
+    try:
+        return Study.model_validate(dict(values))
+    except ValidationError as error:
+        raise _sentence(error) from None
+
+
+def read_study(path: str | Path) -> Study:
+    """A study out of a TOML file; its name defaults to the file's.
+
+    Raises:
+        InputError: no such file, not TOML, or not a study (see `make_study`).
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"the study {path} is not UTF-8 text; expected a TOML file") from None
+    except OSError as error:
+        raise InputError(f"cannot read the study {path}: {error.strerror}; expected a TOML file") from None
+    return _parse(text, str(path), re.sub(r"[^\w.-]+", "-", path.stem))
+
+
+def presets() -> list[str]:
+    """The names that `preset` accepts."""
+    return sorted(p.name.removesuffix(".toml") for p in _preset_folder().iterdir() if p.name.endswith(".toml"))
+
+
+def preset(name: str) -> Study:
+    """A study that comes with the package.
+
+    Raises:
+        InputError: no such preset.
+    """
+    if name not in presets():
+        raise unknown("preset", name, presets())
+    return _parse((_preset_folder() / f"{name}.toml").read_text(encoding="utf-8"), f"preset {name}", name)
+
+
+def run_study(study: Study, out: str | Path | None = None, progress: bool | None = None) -> Run:
+    """Load the data, fit every model, compare, sample text, and write the run folder.
+
+    The folder appears whole or not at all. Ctrl-C during a fit keeps what that fit reached, skips the models after it
+    and still compares and writes; see `Run.interrupted`.
+
+    Args:
+        study: what to do.
+        out: the folder to write, which must not exist. None writes nothing.
+        progress: False is silent; otherwise progress is shown where stderr is a terminal.
+
+    Raises:
+        InputError: data that cannot be used, an `out` that exists or cannot be written, no CUDA where it is asked for.
+    """
+    begin = time.perf_counter()
+    device = str(resolve_device(study.device))
+    if out is None:
+        return _run(study, device, progress, begin)
+    with new_folder(Path(out)) as folder:
+        run = _run(study, device, progress, begin)
+        write_run(run, folder)
+    return run
+
+
+def _run(study: Study, device: str, progress: bool | None, begin: float) -> Run:
+    corpus = study.data.load(study.seed)
+    data = study.data.model_copy(update={"level": corpus.level})
+    study = study.model_copy(update={"data": data, "device": device})
+    fits = _fit_all(study, corpus, device, progress)
+    comparison = compare(fits, validation=corpus.validation, test=corpus.test)
+    chosen = {name: fit.model.select(comparison.chosen[name]) for name, fit in fits.items()}
+    samples = {name: _sample(model, corpus, study.seed + i) for i, (name, model) in enumerate(chosen.items())}
+    environment = describe_environment(device)
+    return Run(study, corpus, fits, comparison, environment, time.perf_counter() - begin, samples)
+
+
+def _fit_all(study: Study, corpus: Corpus, device: str, progress: bool | None) -> dict[str, Fit[Any]]:
+    """Fit the models in turn, until the last or until Ctrl-C; what was reached is kept."""
+    built = {name: spec.build(corpus.num_symbols, study.seed) for name, spec in study.models.items()}
+    fits: dict[str, Fit[Any]] = {}
+    for number, (name, spec) in enumerate(study.models.items(), start=1):
+        if sys.stderr.isatty() if progress is None else progress:
+            print(f"{number}/{len(built)} {name}", file=sys.stderr)
+        try:
+            fits[name] = spec.fit(built[name], corpus, seed=study.seed, device=device, progress=progress)
+        except KeyboardInterrupt:
+            if not fits:
+                raise
+            break
+        if "interrupted" in fits[name].stop_reason:
+            break
+    return fits
+
+
+def _sample(model: Model, corpus: Corpus, seed: int) -> str:
+    (text,) = sample_text(model, corpus.vocabulary, num=1, length=_SAMPLE_LENGTH, seed=seed)
+    return text
+
+
+def _preset_folder() -> Traversable:
+    return resources.files("probseq") / "presets"
+
+
+def _parse(text: str, source: str, name: str) -> Study:
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{source} is not a TOML file: {error}") from None
+    return make_study({"name": name, **values})
+
+
+def _sentence(error: ValidationError) -> InputError:
+    """One thing that is wrong, as: place, what was received, what is expected."""
+    detail = min(error.errors(), key=lambda one: one["type"] == "missing")  # a misspelled key is also a missing one
+    place = [str(part) for part in detail["loc"]]
+    spec: type[Settings] = {"data": DataSpec}.get(place[0], Study) if place else Study
+    if len(place) > 2 and place[0] == "models" and place[2] in KINDS:
+        spec = KINDS[place.pop(2)]  # pydantic puts the kind between the model's name and its key
+    received, context = detail["input"], detail.get("ctx", {})
+    match detail["type"]:
+        case "extra_forbidden":
+            fault = str(unknown("key", place[-1], spec.model_fields))
+        case "union_tag_invalid":
+            place, fault = [*place, "kind"], str(unknown("model kind", context["tag"], KINDS))
+        case "union_tag_not_found":
+            place, fault = [*place, "kind"], f"missing; expected one of {', '.join(KINDS)}"
+        case "literal_error":
+            fault = str(unknown(place[-1], str(received), re.findall(r"'([^']*)'", context["expected"])))
+        case "missing":
+            fault = "missing; a study needs it"
+        case "string_pattern_mismatch":
+            place = [part for part in place if part != "[key]"]
+            fault = f"received {received!r}; expected a name of letters, digits, '_', '-' and '.'"
+        case "value_error":
+            fault = str(context["error"])
+        case _:
+            expected = detail["msg"].removeprefix("Input should be ").replace("greater than or equal to", "a number >=")
+            expected = expected.replace("greater than", "a number >").replace("less than", "a number <")
+            fault = f"received {received!r}; expected {expected}"
+    return InputError(f"{'.'.join(place)}: {fault}")

@@ -1,0 +1,110 @@
+"""The tables that the command line prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from probseq.data.catalog import CorpusEntry
+    from probseq.data.corpus import Corpus
+    from probseq.study import Run
+
+_WIDTH = 120  # where the output is no terminal
+
+
+def print_run(run: Run) -> None:
+    """The ranking of a run."""
+    columns = ["rank", "model", "nats/token", "bits/token", "perplexity", "params", "restarts", "sec"]
+    table = _table(f"{run.corpus.name}, level {run.corpus.level}: test data, smaller is better", columns)
+    for row in run.comparison.rows():
+        mark = "" if row["likelihood"] == "exact" else f" ({row['likelihood']})"
+        table.add_row(
+            str(row["rank"]),
+            escape(row["model"] + mark),
+            _number(row["nats_per_token"], 4),
+            _number(row["bits_per_token"], 4),
+            _number(row["perplexity"], 3),
+            f"{row['num_parameters']:,}",
+            str(row["num_restarts"]),
+            _number(row["fit_seconds"], 1),
+        )
+    _print(table)
+
+
+def print_scores(result: dict[str, Any]) -> None:
+    """What `probseq.scoring.score_file` found."""
+    title = (
+        f"{result['model']}, restart {result['restart']}, {result['likelihood']}, windows of {result['window']} tokens"
+    )
+    table = _table(title, ["document", "tokens", "nats", "bits", "nats/token", "bits/token"])
+    for row in [*result["documents"], {"document": "total", **result["total"]}]:
+        table.add_row(
+            escape(row["document"]),
+            f"{row['num_tokens']:,}",
+            _number(row["log_prob_nats"], 2),
+            _number(row["log_prob_bits"], 2),
+            _number(row["nats_per_token"], 4),
+            _number(row["bits_per_token"], 4),
+        )
+    _print(table)
+
+
+def print_states(documents: Iterable[dict[str, Any]]) -> None:
+    """What `probseq.scoring.decode_file` found: document, position, symbol, and state or probabilities, with tabs."""
+    for document in documents:
+        states = document.get("states") or [[f"{p:.4f}" for p in row] for row in document["posterior"]]
+        for position, (symbol, state) in enumerate(zip(document["symbols"], states, strict=True)):
+            found = state if isinstance(state, list) else [state]
+            print(document["document"], position, repr(symbol), *found, sep="\t")
+
+
+def print_entries(entries: list[CorpusEntry]) -> None:
+    """The catalog of corpora."""
+    table = Table(title="Corpora", title_justify="left", box=box.SIMPLE_HEAD)
+    for column in ("name", "what", "size", "levels (default first)", "installed"):
+        table.add_column(column)
+    for entry in entries:
+        levels = [entry.level, *(level for level in entry.levels if level != entry.level)]
+        installed = "yes" if entry.installed else escape(entry.install_command)
+        table.add_row(entry.name, escape(entry.title), escape(entry.size), ", ".join(levels), installed)
+    _print(table)
+
+
+def print_corpus(entry: CorpusEntry, corpus: Corpus) -> None:
+    """One corpus and the sizes of its parts."""
+    for line in (entry.title, entry.description, corpus.description):
+        Console(soft_wrap=True).print(escape(line))
+    table = _table(f"level {corpus.level}", ["part", "documents", "sequences", "tokens"])
+    for name, part in corpus.parts.items():
+        table.add_row(name, f"{corpus.num_documents[name]:,}", f"{len(part):,}", f"{part.num_tokens:,}")
+    _print(table)
+    if corpus.vocabulary is not None:
+        shown = " ".join(repr(symbol) for symbol in corpus.vocabulary.symbols[:40])
+        more = " ..." if len(corpus.vocabulary) > 40 else ""
+        Console(soft_wrap=True).print(escape(f"{len(corpus.vocabulary):,} symbols: {shown}{more}"), highlight=False)
+
+
+def _table(title: str, columns: list[str]) -> Table:
+    """A table that fits in 80 columns: names are folded where there is no room, numbers never."""
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for column in columns:
+        if column in ("model", "document", "part"):
+            table.add_column(column, min_width=11, overflow="fold")
+        else:
+            table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _print(table: Table) -> None:
+    console = Console()
+    Console(width=None if console.is_terminal else _WIDTH).print(table)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:,.{digits}f}"
