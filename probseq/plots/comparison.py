@@ -1,0 +1,208 @@
+"""Figures of all models at once: the ranking, the restarts, and what a bit costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from probseq.errors import InputError
+from probseq.plots.style import MARKERS, PALETTE, compact, family, figure_of, label, new_figure, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from probseq.compare import Comparison
+
+Box = tuple[float, float, float, float]  # left, bottom, right, top
+_LETTER = 5.8  # points that one letter of a name takes, about
+_LEADER = {"arrowstyle": "-", "color": PALETTE["muted"], "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
+
+SIGNS = {"exact": "", "lower bound": "≤ ", "estimate": "≈ "}
+"""What stands before bits per token: a lower bound of the likelihood is an upper bound of the bits."""
+
+
+def _rows_axes(names: Sequence[str], width: float, row: float, top: float) -> Axes:
+    """Axes with one horizontal row for each name, room for numbers at the right, and no frame."""
+    figure_height, bottom, right = top + row * len(names) + 0.5, 0.5, 1.15
+    left = 0.16 + 0.078 * max(len(label(name)) for name in names)
+    axes = new_figure(width, figure_height).add_axes(
+        (left / width, bottom / figure_height, 1 - (left + right) / width, 1 - (top + bottom) / figure_height)
+    )
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_yticks(range(len(names)), [label(name) for name in names])
+    axes.tick_params(axis="y", length=0, labelcolor=PALETTE["ink"], labelsize=10)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x")
+    return axes
+
+
+def _beside(axes: Axes, row: int, text: str) -> None:
+    at, offset = (1, row), (10, 0)
+    axes.annotate(
+        text, at, offset, axes.get_yaxis_transform(), "offset points", va="center", fontsize=9, color=PALETTE["ink"]
+    )
+
+
+@styled
+def plot_ranking(comparison: Comparison, width: float = 8.5) -> Figure:
+    """Test bits per token of every model, best first, with bars of two standard errors.
+
+    The small pale marks are the other restarts. A hollow mark with ``≤`` is a bound, one with ``≈`` an estimate.
+
+    Args:
+        comparison: what `probseq.compare` returned.
+        width: inches.
+    """
+    frame = comparison.frame
+    unit = math.log(2) * comparison.test[comparison.ranking[0]].total_tokens  # nats of all test data in a bit per token
+    axes = _rows_axes(list(frame["model"]), width, row=0.3, top=0.3)
+    kinds: dict[str, Any] = {}
+    for row, line in enumerate(frame.to_dict("records")):
+        kind, exact = family(comparison.models[line["model"]]), line["likelihood"] == "exact"
+        style: dict[str, Any] = {"marker": MARKERS[kind], "color": PALETTE[kind], "linestyle": ""}
+        bits, error = float(line["bits_per_token"]), float(line["se"]) / unit
+        others = np.asarray(comparison.test[line["model"]].bits_per_token)
+        axes.plot(others, np.full(len(others), row), **style, alpha=0.4, ms=3.5, mew=0)
+        if math.isfinite(bits):
+            face = PALETTE[kind] if exact else PALETTE["paper"]
+            bar = 2 * error if math.isfinite(error) else 0
+            drawn = axes.errorbar(
+                bits, row, xerr=bar, **style, ms=6.5, mew=1.4, mfc=face, capsize=3.5, elinewidth=1.4
+            )
+            if exact or kind not in kinds:
+                kinds[kind] = drawn[0]
+        _beside(axes, row, f"{SIGNS[line['likelihood']]}{bits:.3f} ± {error:.3f}")
+    names = [kind for kind in MARKERS if kind in kinds]
+    figure = figure_of(axes)
+    figure.legend(
+        [kinds[kind] for kind in names], names, loc="upper left", bbox_to_anchor=(0.01, 1), borderaxespad=0.1,
+        borderpad=0, ncol=3, handletextpad=0, columnspacing=0.9,
+    )  # fmt: skip
+    axes.set_xlabel("test bits per token")
+    return figure
+
+
+@styled
+def plot_restarts(comparison: Comparison, width: float = 8.5) -> Figure:
+    """One strip for each model with random starts, one mark for each restart: the picture of sensitivity.
+
+    A mark shows how many more test bits per token a restart needs than the restart that validation chose, which is the
+    large mark at 0. The numbers at the right are the lowest and the highest test value.
+
+    Args:
+        comparison: what `probseq.compare` returned.
+        width: inches.
+
+    Raises:
+        InputError: no model has more than one restart.
+    """
+    names = [name for name in comparison.ranking if comparison.models[name].num_restarts > 1]
+    if not names:
+        raise InputError("no model has more than one restart, so there is no spread to draw; give num_restarts > 1")
+    axes = _rows_axes(names, width, row=0.42, top=0.12)
+    axes.axvline(0, color=PALETTE["muted"], linewidth=0.8)
+    for row, name in enumerate(names):
+        kind, chosen = family(comparison.models[name]), comparison.chosen[name]
+        style: dict[str, Any] = {"marker": MARKERS[kind], "color": PALETTE[kind], "linestyle": "", "clip_on": False}
+        bits = np.asarray(comparison.test[name].bits_per_token, dtype=np.float64)
+        height = row + np.linspace(-0.25, 0.25, len(bits))  # the order of the restarts keeps equal values apart
+        finite = np.isfinite(bits)
+        axes.axhspan(row - 0.42, row + 0.42, color=PALETTE["rule"], alpha=0.35, linewidth=0)
+        if np.isfinite(bits[chosen]):
+            axes.plot((bits - bits[chosen])[finite], height[finite], **style, ms=4.5, mew=0, alpha=0.6)
+            axes.plot([0], height[[chosen]], **style, ms=7.5, mew=1.2, mec=PALETTE["ink"])
+        span = f"{bits[finite].min():.3f} – {bits[finite].max():.3f}" if finite.any() else ""
+        _beside(axes, row, span + ("" if finite.all() else f"\n{(~finite).sum()} not finite"))
+    axes.margins(x=0.05)
+    axes.set_xlabel("test bits per token above the chosen restart")
+    return figure_of(axes)
+
+
+@styled
+def plot_cost(comparison: Comparison, width: float = 8.5) -> Figure:
+    """Test bits per token against free parameters, and against the seconds that fitting all restarts took.
+
+    Args:
+        comparison: what `probseq.compare` returned.
+        width: inches; below 6 the two panels stand one above the other.
+    """
+    frame = comparison.frame
+    narrow = width < 6
+    height = 5.6 if narrow else 3.4
+    figure = new_figure(width, height)
+    panels: Any = figure.subplots(2 if narrow else 1, 1 if narrow else 2)
+    figure.subplots_adjust(
+        left=0.5 / width, right=1 - 0.15 / width, bottom=0.5 / height, top=1 - 0.1 / height, wspace=0.16, hspace=0.25
+    )
+    for axes, column, title in zip(
+        panels, ("num_parameters", "fit_seconds"), ("free parameters", "seconds to fit all restarts"), strict=True
+    ):
+        _cost_panel(axes, comparison, frame.to_dict("records"), column)
+        axes.set_xlabel(title)
+    panels[0].set_ylabel("test bits per token")
+    return figure
+
+
+def _cost_panel(axes: Axes, comparison: Comparison, lines: Sequence[dict[Any, Any]], column: str) -> None:
+    drawn = [line for line in lines if math.isfinite(line["bits_per_token"]) and math.isfinite(line[column])]
+    positive = [line[column] for line in drawn if line[column] > 0] or [1.0]
+    decades = range(math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive))) + 1)
+    ticks = [10.0**d for d in decades]
+    nothing = ticks[0] / 10  # where a model without parameters stands
+    places = [(line[column] or nothing, line["bits_per_token"]) for line in drawn]
+    for line, place in zip(drawn, places, strict=True):
+        kind = family(comparison.models[line["model"]])
+        face = PALETTE[kind] if line["likelihood"] == "exact" else PALETTE["paper"]
+        axes.plot(*place, MARKERS[kind], color=PALETTE[kind], mfc=face, ms=6)
+    axes.set_xscale("log")
+    if any(x == nothing for x, _ in places):
+        axes.set_xticks([nothing, *ticks], ["0", *map(compact, ticks)])
+    else:
+        axes.set_xticks(ticks, [compact(tick) for tick in ticks])
+    axes.minorticks_off()
+    axes.margins(x=0.1, y=0.1)
+    axes.grid()
+    names = [label(line["model"]) for line in drawn]
+    _make_room(axes, _LETTER * max(map(len, names)) + 12)
+    _name_points(axes, places, names)
+
+
+def _make_room(axes: Axes, points: float) -> None:
+    """Move the right limit of a logarithmic axis so that much further, for a name beside the last point."""
+    wide = axes.bbox.width * 72 / figure_of(axes).dpi
+    low, high = np.log10(axes.get_xlim())
+    share = min(points / wide, 0.4)
+    axes.set_xlim(right=10 ** (high + (high - low) * max(share - 0.08, 0) / (1 - share)))
+
+
+def _name_points(axes: Axes, places: Sequence[tuple[float, float]], names: Sequence[str]) -> None:
+    """Write each name beside its point, at the first of several places where it covers nothing and is not cut."""
+    axes.autoscale_view()
+    scale = figure_of(axes).dpi / 72
+    points = axes.transData.transform(np.asarray(places).reshape(-1, 2)) / scale
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in points]
+    for name, (x, y), place in zip(names, points, places, strict=True):
+        wide, half = _LETTER * len(name), 4.5
+        spots = [(dx, dy) for dy in (0, 7, -7, 13, -13, 20, -20, 28, -28) for dx in (8, -8)]
+        lefts = [x + dx - wide * (dx < 0) for dx, _ in spots]
+        boxes = [(left, y + dy - half, left + wide, y + dy + half) for left, (_, dy) in zip(lefts, spots, strict=True)]
+        costs = [_clash(box, taken, (axes.bbox.x0 / scale, axes.bbox.x1 / scale)) for box in boxes]
+        best = costs.index(min(costs))
+        taken.append(boxes[best])
+        dx, dy = spots[best]
+        axes.annotate(
+            name, place, (dx, dy - half), textcoords="offset points", fontsize=9, color=PALETTE["ink"], va="baseline",
+            ha="left" if dx > 0 else "right", arrowprops=_LEADER if abs(dy) > 7 else None,
+        )  # fmt: skip
+
+
+def _clash(box: Box, taken: Sequence[Box], sides: tuple[float, float]) -> float:
+    """The area that `box` shares with what is taken, and how far it sticks out of the sides."""
+    shared = 0.0
+    for left, bottom, right, top in taken:
+        shared += max(0.0, min(box[2], right) - max(box[0], left)) * max(0.0, min(box[3], top) - max(box[1], bottom))
+    return shared + 100 * (max(0.0, sides[0] - box[0]) + max(0.0, box[2] - sides[1]))

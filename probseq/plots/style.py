@@ -1,0 +1,133 @@
+"""What all figures share: colors by meaning, type sizes, and text that can be drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Floats = NDArray[np.float64]
+
+PALETTE = {
+    "ink": "#1f2430",
+    "muted": "#626978",
+    "rule": "#dcdfe5",
+    "paper": "#fffffe",
+    "baseline": "#7c818c",
+    "stochastic": "#c4540a",
+    "deterministic": "#1a6db5",
+    "state-0": "#d18800",
+    "state-1": "#6b4fb3",
+    "state-2": "#00876a",
+    "state-3": "#c0448a",
+    "state-4": "#3596c9",
+    "state-5": "#7d8412",
+}
+"""Every color in the figures, by its meaning. The report swaps each for a variable that knows light and dark."""
+
+MARKERS = {"baseline": "s", "stochastic": "o", "deterministic": "D"}
+
+_STYLE: dict[str, Any] = {
+    "font.family": ["sans-serif"],
+    "font.size": 10,
+    "text.usetex": False,
+    "text.parse_math": True,
+    "text.color": PALETTE["ink"],
+    "axes.labelcolor": PALETTE["muted"],
+    "axes.labelsize": 9,
+    "axes.edgecolor": PALETTE["rule"],
+    "axes.facecolor": "none",
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "figure.facecolor": "none",
+    "figure.edgecolor": "none",
+    "grid.color": PALETTE["rule"],
+    "grid.linewidth": 0.6,
+    "savefig.facecolor": "none",
+    "savefig.edgecolor": "none",
+    "xtick.color": PALETTE["rule"],
+    "ytick.color": PALETTE["rule"],
+    "xtick.labelcolor": PALETTE["muted"],
+    "ytick.labelcolor": PALETTE["muted"],
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+}
+
+
+def styled(plot: Callable[P, T]) -> Callable[P, T]:
+    """Run `plot` under this package's style; the caller's settings are as they were afterwards."""
+
+    @wraps(plot)
+    def inside(*args: P.args, **kwargs: P.kwargs) -> T:
+        import matplotlib
+
+        with matplotlib.rc_context(_STYLE):
+            return plot(*args, **kwargs)
+
+    return inside
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of that many inches, outside pyplot."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height))
+
+
+def figure_of(axes: Axes) -> Figure:
+    """The figure that `axes` are in."""
+    figure = axes.get_figure(root=True)
+    if figure is None:
+        raise RuntimeError("these axes were taken out of their figure")
+    return figure
+
+
+def compact(number: float, _position: float = 0) -> str:
+    """A round number on an axis: ``0.001``, ``10``, ``50k``, ``2M``. Matplotlib also passes the tick's position."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(number) >= size:
+            return f"{number / size:g}{letter}"
+    return f"{number:g}"
+
+
+def family(model: object) -> Literal["baseline", "stochastic", "deterministic"]:
+    """What kind of hidden state a model has: none, one that is drawn, or one that is computed."""
+    from probseq.models.autoregressive import Autoregressive
+    from probseq.models.ngram import NGram, Uniform, Unigram
+
+    if isinstance(model, Autoregressive):
+        return "deterministic"
+    return "baseline" if isinstance(model, (Uniform, Unigram, NGram)) else "stochastic"
+
+
+def symbol_label(symbol: object) -> str:
+    r"""A symbol as it can be seen: ``␣`` for a space, an escape for what cannot be printed.
+
+    Example:
+        >>> [symbol_label(s) for s in ("a", " ", "two words", chr(10), "<end>")]
+        ['a', '␣', 'two words', '\\n', '<end>']
+    """
+    text = str(symbol)
+    return "␣" if text == " " else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def label(text: object, longest: int = 20) -> str:
+    """`text` for matplotlib: visible, cut in the middle, and with no dollar read as mathematics."""
+    shown = symbol_label(text)
+    if len(shown) > longest:
+        shown = f"{shown[: longest // 2]}…{shown[1 - longest + longest // 2 :]}"
+    return shown.replace("$", r"\$")

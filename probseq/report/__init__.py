@@ -1,0 +1,88 @@
+"""`render`: a run as one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from probseq.plots.states import MAX_STATES
+from probseq.plots.style import family, symbol_label
+from probseq.report import tables
+from probseq.report.answer import TOKENS, answer, bits, notices
+from probseq.report.figures import figures
+from probseq.report.numbers import decimals, duration, listing
+from probseq.report.states import describe_states
+
+if TYPE_CHECKING:
+    from probseq.study import Run
+
+_MAX_SYMBOLS = 300  # a longer vocabulary is not listed
+
+
+def render(run: Run) -> str:
+    """The report of a run: one HTML page with its style and its figures inside, light and dark, for screen and paper.
+
+    All text that comes from the data, the study or the names of models is escaped. The same run gives the same page.
+
+    Args:
+        run: what `run_study` returned.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("probseq", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["listing"] = listing
+    return environment.get_template("report.html.j2").render(_content(run)) + "\n"
+
+
+def _content(run: Run) -> dict[str, Any]:
+    """Everything that the template reads."""
+    comparison, corpus = run.comparison, run.corpus
+    names, states = comparison.ranking, describe_states(run)
+    likelihoods = {comparison.test[name].likelihood for name in names}
+    restarts = sum(comparison.models[name].num_restarts for name in names)
+    return {
+        "run": run,
+        "corpus": corpus,
+        "answer": answer(run),
+        "notices": notices(run),
+        "facts": [
+            ("models", f"{len(names)}"),
+            ("fits, with restarts", f"{restarts}"),
+            ("test tokens", f"{corpus.test.num_tokens:,}"),
+            ("time for everything", duration(run.seconds)),
+        ],
+        "token": TOKENS[corpus.level],
+        "families": {family(comparison.models[name]) for name in names},
+        "bounds": "lower bound" in likelihoods,
+        "estimates": "estimate" in likelihoods,
+        "ranking": tables.ranking(run),
+        "fits": tables.fits(run),
+        "objectives": tables.objectives(run),
+        "parts": tables.parts(run),
+        "single": listing([name for name in names if comparison.models[name].num_restarts == 1]),
+        "samples": [
+            (name, decimals(bits(comparison, name)), text) for name in names if (text := run.samples.get(name))
+        ],
+        "states": states,
+        "max_drawn": MAX_STATES,
+        "symbols": _symbols(run),
+        "figures": figures(run, states),
+        "study": _study(run),
+        "longest": int(max(part.lengths.max() for part in corpus.parts.values())),
+    }
+
+
+def _symbols(run: Run) -> list[str]:
+    vocabulary = run.corpus.vocabulary
+    return [] if vocabulary is None or len(vocabulary) > _MAX_SYMBOLS else [symbol_label(s) for s in vocabulary.symbols]
+
+
+def _study(run: Run) -> str:
+    import tomli_w
+
+    return tomli_w.dumps(run.study.model_dump(mode="json", exclude_none=True))

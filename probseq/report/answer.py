@@ -1,0 +1,144 @@
+"""The short answer in words, and what a reader must be warned of. Every sentence is computed."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from probseq.plots.style import family
+from probseq.report.numbers import count, decimals, listing, significant, with_error
+
+if TYPE_CHECKING:
+    from probseq.compare import Comparison
+    from probseq.study import Run
+
+TOKENS = {
+    "letters": "a letter or a space",
+    "char": "a character",
+    "byte": "a byte",
+    "word": "a word, a number or a punctuation mark",
+    "symbol": "a symbol",
+    "real": "a vector",
+}
+_SIGNS = {"exact": "", "lower bound": "at most ", "estimate": "about "}
+_TROUBLES = {
+    "nonfinite": "became non-finite",
+    "decreased": "stopped because its objective fell",
+    "interrupted": "was interrupted",
+}
+
+
+def answer(run: Run) -> list[Markup]:
+    """Sentences: who won, by how much and how surely; what kind of model; what the restarts and the truth say."""
+    comparison = run.comparison
+    sentences = [_winner(comparison), _runner_up(comparison), _families(comparison), _restarts(comparison), _truth(run)]
+    return [sentence for sentence in sentences if sentence]
+
+
+def bits(comparison: Comparison, name: str) -> float:
+    """Test bits per token of the chosen restart."""
+    return float(comparison.test[name].bits_per_token[comparison.chosen[name]])
+
+
+def restart_bits(comparison: Comparison, name: str) -> NDArray[np.float64]:
+    """Test bits per token of every restart that has a finite number of them."""
+    values = np.asarray(comparison.test[name].bits_per_token)
+    return values[np.isfinite(values)]
+
+
+def _spread(comparison: Comparison, name: str) -> float:
+    values = restart_bits(comparison, name)
+    return float(np.ptp(values)) if len(values) else 0.0
+
+
+def per_bit(comparison: Comparison) -> float:
+    """Nats of the whole test data that make one bit per token."""
+    return float(math.log(2) * comparison.test[comparison.ranking[0]].total_tokens)
+
+
+def _bold(name: str) -> Markup:
+    return Markup("<strong>{}</strong>").format(name)
+
+
+def _winner(comparison: Comparison) -> Markup:
+    first = comparison.ranking[0]
+    score = comparison.test[first]
+    error = score.se[comparison.chosen[first]] / per_bit(comparison)
+    return Markup("{} gives the test data the highest probability: it needs {}{} bits per token.").format(
+        _bold(first), _SIGNS[score.likelihood], _bold(with_error(bits(comparison, first), error))
+    )
+
+
+def _runner_up(comparison: Comparison) -> Markup:
+    if len(comparison.ranking) < 2:
+        return Markup("")
+    first, second = comparison.ranking[:2]
+    row = comparison.frame.iloc[1]
+    gap, error = float(row["elpd_diff"]) / per_bit(comparison), float(row["dse"]) / per_bit(comparison)
+    text = Markup("The runner-up, {}, needs {} bits more. ").format(_bold(second), with_error(gap, error))
+    if not math.isfinite(error):
+        return text + "With sequences that a model holds impossible, no error can be given."
+    if gap <= 2 * error:
+        return text + "That is within two standard errors: these test sequences cannot tell the two apart."
+    times = f"{gap / error:,.0f} standard errors of the paired difference"
+    text += f"That is {times}, more than the choice of test sequences explains"
+    unsteady = max((first, second), key=lambda name: _spread(comparison, name))
+    if (spread := _spread(comparison, unsteady)) > gap:
+        return text + Markup("; but the restarts of {} differ by {}, so another seed might swap them.").format(
+            _bold(unsteady), significant(spread)
+        )
+    return text + "."
+
+
+def _families(comparison: Comparison) -> Markup:
+    best: dict[str, str] = {}
+    for name in comparison.ranking:
+        best.setdefault(family(comparison.models[name]), name)
+    if "stochastic" not in best or "deterministic" not in best:
+        return Markup("")
+    gap = bits(comparison, best["stochastic"]) - bits(comparison, best["deterministic"])
+    more, less = ("stochastic", "deterministic") if gap > 0 else ("deterministic", "stochastic")
+    how = {"stochastic": "drawn", "deterministic": "computed"}
+    return Markup(
+        "Of the models whose hidden state is {}, {} is the best; of those where it is {}, {}, which needs {} bits more."
+    ).format(how[less], _bold(best[less]), how[more], _bold(best[more]), significant(abs(gap)))
+
+
+def _restarts(comparison: Comparison) -> Markup:
+    names = [name for name in comparison.ranking if len(restart_bits(comparison, name)) > 1]
+    if not names:
+        return Markup("")
+    name = max(names, key=lambda one: _spread(comparison, one))
+    values = restart_bits(comparison, name)
+    text = Markup("The starting point matters most for {}: its {} restarts end between {} and {} bits per token.")
+    return text.format(_bold(name), len(values), decimals(values.min()), decimals(values.max()))
+
+
+def _truth(run: Run) -> Markup:
+    if run.corpus.truth is None:
+        return Markup("")
+    floor = run.corpus.truth.test_nats_per_token / math.log(2)
+    return Markup("The data were generated: the true distribution itself needs {} bits per test token.").format(
+        _bold(decimals(floor))
+    )
+
+
+def notices(run: Run) -> list[Markup]:
+    """What went wrong: restarts that failed or were interrupted, and models that were never begun."""
+    found = []
+    for name, fit in run.fits.items():
+        for reason, words in _TROUBLES.items():
+            if number := fit.stop_reason.count(reason):  # type: ignore[arg-type]
+                which = f"{number} of {count(len(fit.stop_reason), 'restart')}"
+                found.append(Markup("{}: {} {}.").format(_bold(name), which, words))
+        lost = len(run.comparison.test[name].bits_per_token) - len(restart_bits(run.comparison, name))
+        if lost:
+            found.append(Markup("{}: the test value of {} is not finite.").format(_bold(name), count(lost, "restart")))
+    missing = [name for name in run.study.models if name not in run.fits]
+    if missing:
+        found.append(Markup("Stopped early; never begun: {}.").format(listing(missing)))
+    return found

@@ -1,0 +1,83 @@
+"""Numbers as a person reads them."""
+
+from __future__ import annotations
+
+import math
+
+MISSING = "–"
+
+
+def decimals(value: float, digits: int = 3) -> str:
+    """A fixed number of decimals.
+
+    Example:
+        >>> decimals(2.21549), decimals(float("inf")), decimals(float("nan"))
+        ('2.215', '∞', '–')
+    """
+    if math.isnan(value):
+        return MISSING
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    return f"{value:,.{digits}f}".replace("-", "−")
+
+
+def significant(value: float) -> str:
+    """A small difference with as many decimals as it needs, three at least.
+
+    Example:
+        >>> significant(0.28512), significant(0.0004321), significant(0.0)
+        ('0.285', '0.00043', '0.000')
+    """
+    if not math.isfinite(value) or value == 0:
+        return decimals(value)
+    return decimals(value, min(max(3, 1 - math.floor(math.log10(abs(value)))), 8))
+
+
+def with_error(value: float, error: float) -> str:
+    """A value and its standard error, both to the first digit of the error, three decimals at least.
+
+    Example:
+        >>> with_error(2.21549, 0.0044), with_error(0.00702, 0.00091), with_error(0.5, float("inf"))
+        ('2.215 ± 0.004', '0.0070 ± 0.0009', '0.500 ± ∞')
+    """
+    small = math.isfinite(error) and error > 0
+    digits = min(max(3, math.ceil(-math.log10(error))), 6) if small else 3
+    return f"{decimals(value, digits)} ± {decimals(error, digits)}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, or minutes and seconds.
+
+    Example:
+        >>> duration(0.004), duration(41.2), duration(301.5)
+        ('< 0.1 s', '41 s', '5 min 2 s')
+    """
+    if not math.isfinite(seconds):
+        return MISSING
+    if seconds < 0.1:
+        return "< 0.1 s"
+    if seconds < 100:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def count(number: int, what: str) -> str:
+    """A number and its noun.
+
+    Example:
+        >>> count(1, "restart"), count(2000, "restart")
+        ('1 restart', '2,000 restarts')
+    """
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def listing(items: list[str]) -> str:
+    """Words in a row.
+
+    Example:
+        >>> listing(["a", "e", "i"]), listing(["a"])
+        ('a, e and i', 'a')
+    """
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""

@@ -1,0 +1,127 @@
+"""What the states of the smallest hidden Markov model are, in words and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+import numpy as np
+
+from probseq.inference.run import Fit
+from probseq.models.emissions import Categorical
+from probseq.models.hmm import HMM
+from probseq.plots.states import state_given_symbol, to_numpy
+from probseq.plots.style import Floats, symbol_label
+from probseq.report.numbers import count, listing
+
+if TYPE_CHECKING:
+    from probseq.study import Run
+
+OPTIMUM_NATS = 1e-3  # final objectives closer than this, per token, count as one optimum
+_MAX_STATES = 12
+_TOP = 12
+_MEANING = (
+    "To separate means here that no vowel (a, e, i, o, u) shares its most probable state with a consonant; "
+    "y may go with either."
+)
+_VOWELS = frozenset("aeiou")
+_CONSONANTS = frozenset("bcdfghjklmnpqrstvwxz")  # y is either
+
+
+@dataclass(frozen=True)
+class States:
+    """A description of the states of one hidden Markov model.
+
+    Attributes:
+        name: of the model.
+        restart: the one that validation chose, which is described.
+        weights: ``(K,)`` the share of time in each state.
+        transition: ``(K, K)``.
+        top: for each state, its most probable symbols.
+        verdict: of letters: whether vowels and consonants are separated, and by how many restarts; else empty.
+        sentences: what they are, and how many restarts agree.
+    """
+
+    name: str
+    restart: int
+    weights: Floats
+    transition: Floats
+    top: list[list[str]]
+    verdict: str
+    sentences: list[str]
+
+
+def describe_states(run: Run) -> States | None:
+    """Describe the hidden Markov model with the fewest states; None if there is none of 12 states or fewer."""
+    models = {name: fit.model for name, fit in run.fits.items() if _is_readable(fit.model)}
+    if not models:
+        return None
+    name = min(models, key=lambda one: models[one].num_states)
+    model, restart = models[name], run.comparison.chosen[name]
+    if model.num_states > _MAX_STATES:
+        return None
+    weights, behind = state_given_symbol(model, restart)
+    symbols = _symbols(run, model.num_symbols)
+    probs = to_numpy(model.emission.probs[restart])
+    letters = run.corpus.level == "letters"
+    verdict = _verdict(name, behind, symbols, model) if letters else ""
+    sentences = [_owners(behind, symbols), f"{verdict} {_MEANING}"] if letters else []
+    return States(
+        name=name,
+        restart=restart,
+        weights=weights,
+        transition=to_numpy(model.transition[restart]),
+        top=[[symbols[v] for v in np.argsort(-row, kind="stable")[:_TOP]] for row in probs],
+        verdict=verdict,
+        sentences=[*sentences, *_optimum(run.fits[name])],
+    )
+
+
+def _is_readable(model: object) -> TypeGuard[HMM]:
+    return isinstance(model, HMM) and isinstance(model.emission, Categorical)
+
+
+def separates(behind: Floats, symbols: Sequence[str]) -> bool:
+    """Whether no state is the most probable one behind both a vowel (a e i o u) and a consonant (y is neither).
+
+    Args:
+        behind: ``(K, V)``, ``p(state | symbol)``.
+        symbols: the V symbols.
+    """
+    likely = dict(zip(symbols, behind.argmax(axis=0), strict=True))
+    return {likely[v] for v in _VOWELS}.isdisjoint(likely[c] for c in _CONSONANTS)
+
+
+def num_at_optimum(fit: Fit[Any]) -> int:
+    """How many restarts ended within 0.001 nats per token of the best final objective."""
+    last = fit.history[np.maximum(fit.num_steps, 1) - 1, np.arange(fit.history.shape[1])]
+    return int((last >= np.nanmax(last) - OPTIMUM_NATS).sum())
+
+
+def _symbols(run: Run, number: int) -> list[str]:
+    vocabulary = run.corpus.vocabulary
+    return [symbol_label(s) for s in (range(number) if vocabulary is None else vocabulary.symbols)]
+
+
+def _owners(behind: Floats, symbols: Sequence[str]) -> str:
+    """Which symbols each state is the most probable one behind."""
+    likely = behind.argmax(axis=0)
+    groups = [[s for s, state in zip(symbols, likely, strict=True) if state == k] for k in range(len(behind))]
+    parts = [f"state {k} for {listing(group)}" for k, group in enumerate(groups) if group]
+    return f"Given one symbol, the most probable state is {'; '.join(parts)}."
+
+
+def _verdict(name: str, behind: Floats, symbols: Sequence[str], model: HMM) -> str:
+    found = sum(separates(state_given_symbol(model, r)[1], symbols) for r in range(model.num_restarts))
+    verb = "separates" if separates(behind, symbols) else "does not separate"
+    many = f"; {found} of its {count(model.num_restarts, 'restart')} do" if model.num_restarts > 1 else ""
+    return f"{name} {verb} vowels from consonants by state, though it was never told of either{many}."
+
+
+
+def _optimum(fit: Fit[Any]) -> list[str]:
+    if fit.model.num_restarts == 1:
+        return []
+    found = f"{num_at_optimum(fit)} of {count(fit.model.num_restarts, 'restart')}"
+    return [f"{found} ended within {OPTIMUM_NATS:g} nats per token of the best final objective."]

@@ -1,0 +1,134 @@
+"""The rows of the report's tables, as text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from probseq.inference.run import Fit
+from probseq.plots.comparison import SIGNS
+from probseq.plots.style import family
+from probseq.report.answer import bits, per_bit
+from probseq.report.numbers import MISSING, decimals, duration, with_error
+
+if TYPE_CHECKING:
+    from probseq.study import Run
+
+_REASONS = {
+    "converged": "converged",
+    "max_steps": "step limit",
+    "max_seconds": "time limit",
+    "early_stopping": "validation stopped improving",
+    "decreased": "objective fell",
+    "nonfinite": "non-finite",
+    "interrupted": "interrupted",
+}
+_BAD = ("decreased", "nonfinite", "interrupted")
+
+
+@dataclass(frozen=True)
+class Rank:
+    """One row of the ranking."""
+
+    rank: int
+    model: str
+    family: str
+    likelihood: str
+    bits: str
+    error: str
+    nats: str
+    perplexity: str
+    difference: str
+    parameters: str
+    restarts: int
+    seconds: str
+
+
+@dataclass(frozen=True)
+class FitRow:
+    """How one model was fitted."""
+
+    model: str
+    steps: str
+    stops: list[tuple[str, bool]]
+    chosen: str
+    validation: str
+    test: str
+    seconds: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the data."""
+
+    name: str
+    documents: int
+    sequences: int
+    tokens: int
+
+
+def ranking(run: Run) -> list[Rank]:
+    """One row for each model, best first."""
+    return [_rank(run, line) for line in run.comparison.frame.to_dict("records")]
+
+
+def _rank(run: Run, line: dict[Any, Any]) -> Rank:
+    unit, sign = per_bit(run.comparison), SIGNS[line["likelihood"]]
+    value, error = with_error(line["bits_per_token"], line["se"] / unit).split(" ± ")
+    return Rank(
+        rank=line["rank"],
+        model=line["model"],
+        family=family(run.comparison.models[line["model"]]),
+        likelihood=line["likelihood"],
+        bits=sign + value,
+        error=error,
+        nats=sign + decimals(line["nats_per_token"]),
+        perplexity=decimals(line["perplexity"]),
+        difference=MISSING if line["rank"] == 1 else with_error(line["elpd_diff"] / unit, line["dse"] / unit),
+        parameters=f"{line['num_parameters']:,}",
+        restarts=line["num_restarts"],
+        seconds=duration(line["fit_seconds"]),
+    )
+
+
+def fits(run: Run) -> list[FitRow]:
+    """One row for each fit, in the order of the ranking."""
+    return [_fit(run, name, run.fits[name]) for name in run.comparison.ranking]
+
+
+def _fit(run: Run, name: str, fit: Fit[Any]) -> FitRow:
+    comparison = run.comparison
+    restart = comparison.chosen[name]
+    counted = family(fit.model) == "baseline"
+    low, high = int(fit.num_steps.min()), int(fit.num_steps.max())
+    steps = f"{low:,}" if low == high else f"{low:,} – {high:,}"
+    if counted:
+        steps = f"counted, order {fit.details['order']}" if "order" in fit.details else "counted"
+    reasons = [] if counted else Counter(fit.stop_reason).most_common()
+    return FitRow(
+        model=name,
+        steps=steps,
+        stops=[(f"{number} × {_REASONS.get(reason, reason)}", reason in _BAD) for reason, number in reasons],
+        chosen=str(restart) if len(fit.stop_reason) > 1 else MISSING,
+        validation=decimals(float(comparison.validation[name].bits_per_token[restart])),
+        test=decimals(bits(comparison, name)),
+        seconds=duration(fit.seconds),
+    )
+
+
+def objectives(run: Run) -> list[tuple[str, list[str]]]:
+    """What each fit made larger, and the names of the fits that did; counts are not listed."""
+    found: dict[str, list[str]] = {}
+    for name in run.comparison.ranking:
+        if family(run.fits[name].model) != "baseline":
+            found.setdefault(run.fits[name].objective, []).append(name)
+    return list(found.items())
+
+
+def parts(run: Run) -> list[Part]:
+    """The sizes of train, validation and test."""
+    corpus = run.corpus
+    return [
+        Part(name, corpus.num_documents[name], len(data), data.num_tokens) for name, data in corpus.parts.items()
+    ]
