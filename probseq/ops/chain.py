@@ -89,8 +89,8 @@ def expected_counts(
     for rows in _chunks(initial, lengths):
         ones = weights[rows].to(initial.dtype)[:, None].expand(-1, index.shape[1])
         grad = ones.expand(len(initial), -1, -1)
-        log_scale, *gradients = _forward_backward(initial, transition, table, index[rows], lengths[rows], grad)
-        log_likelihood[:, rows] = _token_log_prob(log_scale, shift, index[rows], lengths[rows]).double().sum(-1)
+        log_prob, *gradients = _forward_backward(initial, transition, table, shift, index[rows], lengths[rows], grad)
+        log_likelihood[:, rows] = log_prob.sum(-1, dtype=torch.float64)
         for total, gradient in zip(totals, gradients, strict=True):
             total += gradient
     return Counts(log_likelihood, totals[0] * initial, totals[1] * transition, totals[2] * table)
@@ -188,21 +188,21 @@ class _TokenLogProb(torch.autograd.Function):
     @staticmethod
     def forward(ctx, initial, transition, log_emission, index, lengths):  # type: ignore[no-untyped-def]
         table, shift = _exponentiate(log_emission)
-        ctx.save_for_backward(initial, transition, table, index, lengths)
+        ctx.save_for_backward(initial, transition, table, shift, index, lengths)
         parts = [
-            _forward_backward(initial, transition, table, index[rows], lengths[rows], None)[0]
+            _forward_backward(initial, transition, table, shift, index[rows], lengths[rows], None)[0]
             for rows in _chunks(initial, lengths)
         ]
-        return _token_log_prob(torch.cat(parts, dim=1), shift, index, lengths)
+        return torch.cat(parts, dim=1)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):  # type: ignore[no-untyped-def]
-        initial, transition, table, index, lengths = ctx.saved_tensors
+        initial, transition, table, shift, index, lengths = ctx.saved_tensors
         totals = (torch.zeros_like(initial), torch.zeros_like(transition), torch.zeros_like(table))
         for rows in _chunks(initial, lengths):
-            parts = _forward_backward(initial, transition, table, index[rows], lengths[rows], grad[:, rows])[1:]
-            for total, part in zip(totals, parts, strict=True):
+            parts = _forward_backward(initial, transition, table, shift, index[rows], lengths[rows], grad[:, rows])
+            for total, part in zip(totals, parts[1:], strict=True):
                 total += part
         return totals[0], totals[1], totals[2] * table, None, None
 
@@ -212,11 +212,6 @@ def _exponentiate(log_emission: Tensor) -> tuple[Tensor, Tensor]:
     shift = log_emission.detach().amax(dim=-1)
     shift = shift.masked_fill(~shift.isfinite(), 0.0)  # a row that is impossible in every state stays 0
     return (log_emission.detach() - shift[..., None]).exp(), shift
-
-
-def _token_log_prob(log_scale: Tensor, shift: Tensor, index: Tensor, lengths: Tensor) -> Tensor:
-    padding = torch.arange(index.shape[1], device=index.device) >= lengths[:, None]
-    return (log_scale + shift[:, index]).masked_fill(padding, 0.0)
 
 
 def _chunks(initial: Tensor, lengths: Tensor) -> Iterator[slice]:
@@ -233,20 +228,27 @@ def _by_length(lengths: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _forward_backward(
-    initial: Tensor, transition: Tensor, table: Tensor, index: Tensor, lengths: Tensor, grad: Tensor | None
+    initial: Tensor,
+    transition: Tensor,
+    table: Tensor,
+    shift: Tensor,
+    index: Tensor,
+    lengths: Tensor,
+    grad: Tensor | None,
 ) -> tuple[Tensor, ...]:
-    """``log c`` (R, N, T) and, with `grad` (R, N, T), the gradients of ``sum(grad * log c)``.
+    """``log p(x_t | x_<t)`` (R, N, T), 0 at padding, and with `grad` (R, N, T) the gradients of ``sum(grad * log p)``.
 
     The gradients are with respect to the *probabilities* (initial, transition, table).
     """
     if chain_compiled.suits(initial):
-        return chain_compiled.forward_backward(initial, transition, table, index, lengths, grad)
+        return chain_compiled.forward_backward(initial, transition, table, shift, index, lengths, grad)
     order, inverse = _by_length(lengths)
     index, lengths = index[order], lengths[order]
     messages = _forward(initial, transition, table, index, lengths)
-    log_scale = messages.scale.log().permute(1, 2, 0)[:, inverse]
+    padding = torch.arange(index.shape[1], device=index.device) >= lengths[:, None]
+    log_prob = (messages.scale.log().permute(1, 2, 0) + shift[:, index]).masked_fill(padding, 0.0)[:, inverse]
     if grad is None:
-        return (log_scale,)
+        return (log_prob,)
     d_initial, d_table = torch.zeros_like(initial), torch.zeros_like(table)
     push = torch.zeros_like(messages.alpha)  # b_t * adjoint of u_t, kept to count pairs in one product
     for t, adjoint, emission in _backward(messages, transition, table, index, grad[:, order]):
@@ -258,7 +260,7 @@ def _forward_backward(
             d_initial = push[0].sum(dim=1)
     before = messages.alpha[:-1].permute(1, 3, 0, 2).flatten(2)  # (R, K, (T-1) N)
     after = push[1:].permute(1, 0, 2, 3).flatten(1, 2)  # (R, (T-1) N, K)
-    return log_scale, d_initial, before @ after, d_table
+    return log_prob, d_initial, before @ after, d_table
 
 
 def _forward(initial: Tensor, transition: Tensor, table: Tensor, index: Tensor, lengths: Tensor) -> _Messages:

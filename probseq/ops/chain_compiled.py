@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_PARTS = 8  # jobs that the sequences are shared among; fixed, so that no sum depends on the number of threads
 _MOST_STATES = 128  # above this the matrix products of the tensor loop win
 
 
@@ -25,18 +26,23 @@ def suits(initial: Tensor) -> bool:
 
 
 def forward_backward(
-    initial: Tensor, transition: Tensor, table: Tensor, index: Tensor, lengths: Tensor, grad: Tensor | None
+    initial: Tensor,
+    transition: Tensor,
+    table: Tensor,
+    shift: Tensor,
+    index: Tensor,
+    lengths: Tensor,
+    grad: Tensor | None,
 ) -> tuple[Tensor, ...]:
-    """As ``chain._forward_backward``: ``log c`` and, with `grad`, the three gradients."""
+    """As ``chain._forward_backward``: the log-probability of every token and, with `grad`, the three gradients."""
     walk = _compile()
     pi, a, b = (p.detach().contiguous().numpy() for p in (initial, transition, table))
     x, n = index.contiguous().numpy(), lengths.contiguous().numpy()
     restarts, num = len(pi), len(x)
-    scale = np.zeros((restarts, *x.shape), pi.dtype)
-    backward = grad is not None
-    g = np.broadcast_to(np.zeros((), pi.dtype), scale.shape) if grad is None else grad.to(initial.dtype).numpy()
-    threads = min(torch.get_num_threads(), restarts * num)
-    parts = 1 if restarts >= 2 * threads else threads  # few restarts: the threads also share the sequences
+    log_prob = np.ones((restarts, *x.shape), pi.dtype)  # until its logarithm is taken, p(x_t | x_<t)
+    g = np.broadcast_to(np.zeros((), pi.dtype), log_prob.shape) if grad is None else grad.to(initial.dtype).numpy()
+    offset, real = shift.numpy(), np.arange(x.shape[1]) < n[:, None]
+    parts = min(_PARTS, num)
     d_initial, d_transition, d_table = (np.zeros((parts, *p.shape), p.dtype) for p in (pi, a, b))
     cuts = np.linspace(0, num, parts + 1).astype(int)
 
@@ -44,21 +50,18 @@ def forward_backward(
         r, part = divmod(job, parts)
         rows = slice(cuts[part], cuts[part + 1])
         walk(
-            pi[r], a[r], b[r], x[rows], n[rows], g[r, rows], backward,
-            scale[r, rows], d_initial[part, r], d_transition[part, r], d_table[part, r],
+            pi[r], a[r], b[r], x[rows], n[rows], g[r, rows], grad is not None,
+            log_prob[r, rows], d_initial[part, r], d_transition[part, r], d_table[part, r],
         )  # fmt: skip
+        with np.errstate(divide="ignore"):
+            np.log(log_prob[r, rows], out=log_prob[r, rows])
+        np.add(log_prob[r, rows], offset[r][x[rows]], out=log_prob[r, rows], where=real[rows])
 
-    if threads == 1:
-        for job in range(restarts * parts):
-            work(job)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, range(restarts * parts)))
-    with np.errstate(divide="ignore"):
-        log_scale = torch.from_numpy(np.log(np.where(np.arange(x.shape[1]) < n[:, None], scale, 1.0)))
-    if not backward:
-        return (log_scale,)
-    return log_scale, *(torch.from_numpy(d.sum(axis=0)) for d in (d_initial, d_transition, d_table))
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        list(pool.map(work, range(restarts * parts)))
+    if grad is None:
+        return (torch.from_numpy(log_prob),)
+    return torch.from_numpy(log_prob), *(torch.from_numpy(d.sum(axis=0)) for d in (d_initial, d_transition, d_table))
 
 
 @cache

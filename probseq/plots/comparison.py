@@ -70,9 +70,7 @@ def plot_ranking(comparison: Comparison, width: float = 8.5) -> Figure:
         if math.isfinite(bits):
             face = PALETTE[kind] if exact else PALETTE["paper"]
             bar = 2 * error if math.isfinite(error) else 0
-            drawn = axes.errorbar(
-                bits, row, xerr=bar, **style, ms=6.5, mew=1.4, mfc=face, capsize=3.5, elinewidth=1.4
-            )
+            drawn = axes.errorbar(bits, row, xerr=bar, **style, ms=6.5, mew=1.4, mfc=face, capsize=3.5, elinewidth=1.4)
             if exact or kind not in kinds:
                 kinds[kind] = drawn[0]
         _beside(axes, row, f"{SIGNS[line['likelihood']]}{bits:.3f} ± {error:.3f}")

@@ -119,7 +119,6 @@ def _verdict(name: str, behind: Floats, symbols: Sequence[str], model: HMM) -> s
     return f"{name} {verb} vowels from consonants by state, though it was never told of either{many}."
 
 
-
 def _optimum(fit: Fit[Any]) -> list[str]:
     if fit.model.num_restarts == 1:
         return []

@@ -129,6 +129,4 @@ def objectives(run: Run) -> list[tuple[str, list[str]]]:
 def parts(run: Run) -> list[Part]:
     """The sizes of train, validation and test."""
     corpus = run.corpus
-    return [
-        Part(name, corpus.num_documents[name], len(data), data.num_tokens) for name, data in corpus.parts.items()
-    ]
+    return [Part(name, corpus.num_documents[name], len(data), data.num_tokens) for name, data in corpus.parts.items()]
