@@ -105,7 +105,7 @@ def standard_error_of_sum(values: NDArray[np.float64], weights: NDArray[np.float
     return float(np.sqrt(weights @ (values - mean) ** 2))
 
 
-def evaluate(model: SequenceModel, data: Sequences, max_tokens: int = 2**16) -> Score:
+def evaluate(model: SequenceModel, data: Sequences, max_tokens: int = 2**14) -> Score:
     """Score every sequence of `data` under every restart of `model`.
 
     The model is put in evaluation mode and back; sums over tokens are taken in float64. A model whose likelihood is an

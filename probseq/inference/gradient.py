@@ -277,7 +277,7 @@ def _weighted_mean(net: Network, batch: Batch) -> Tensor:
     return total / (batch.lengths * weights).sum()
 
 
-def _validation_score(net: Network, data: Sequences, max_tokens: int = 2**16) -> float:
+def _validation_score(net: Network, data: Sequences, max_tokens: int = 2**14) -> float:
     """Mean log-probability per token (nats), in evaluation mode."""
     net.eval()
     device = next(net.parameters()).device
