@@ -19,17 +19,14 @@ import torch
 from probseq.data.vocabulary import Vocabulary
 from probseq.errors import InputError, unknown
 from probseq.inference.run import Fit
-from probseq.models.autoregressive import Autoregressive
+from probseq.models import MODELS
 from probseq.models.base import Model
-from probseq.models.hmm import HMM
-from probseq.models.ngram import NGram, Uniform, Unigram
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 1
 NAME = r"^\w[\w.-]*$"  # what a model may be called: it names a folder
-_CLASSES: dict[str, type[Model]] = {c.__name__: c for c in (Uniform, Unigram, NGram, HMM, Autoregressive)}
 
 
 @dataclass
@@ -106,8 +103,8 @@ def save(
         chosen: the restart that was chosen on validation.
     """
     name = type(model).__name__
-    if name not in _CLASSES:
-        raise unknown("model class", name, _CLASSES)
+    if name not in MODELS:
+        raise unknown("model class", name, MODELS)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     # A copy each, because safetensors refuses tensors that share memory (tied weights).
@@ -152,10 +149,10 @@ def load_model(folder: str | Path) -> SavedModel:
     folder = Path(folder)
     path = folder / "model.json"
     document = _read(path, {"class": str, "config": dict, "weights_sha256": str})
-    if document["class"] not in _CLASSES:
-        raise InputError(f"{path}: {unknown('model class', document['class'], _CLASSES)}")
+    if document["class"] not in MODELS:
+        raise InputError(f"{path}: {unknown('model class', document['class'], MODELS)}")
     try:
-        model = _CLASSES[document["class"]].from_config(document["config"])
+        model = MODELS[document["class"]].from_config(document["config"])
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise InputError(f"{path} is corrupted: no {document['class']} has this config ({error})") from None
     chosen = document.get("chosen")

@@ -75,7 +75,7 @@ def _main(
         "probseq compare --preset quick",
         "probseq compare --preset quick --data my.txt --level char",
         "probseq compare my-study.toml --seed 1 --out runs/mine",
-        "probseq compare runs/letters-letters-seed0/study.toml",
+        "probseq compare runs/letters-seed0/study.toml",
     )
 )
 def compare(
@@ -145,8 +145,8 @@ def fit(
 
 @app.command(
     epilog=_examples(
-        "probseq score runs/letters-letters-seed0 my.txt",
-        "probseq score runs/letters-letters-seed0 my.txt --model hmm-16 --format json",
+        "probseq score runs/letters-seed0 my.txt",
+        "probseq score runs/letters-seed0 my.txt --model hmm-16 --format json",
     )
 )
 def score(
@@ -172,8 +172,8 @@ def score(
 
 @app.command(
     epilog=_examples(
-        "probseq sample runs/letters-letters-seed0",
-        'probseq sample runs/letters-letters-seed0 --model hmm-64 --prefix "the people" --length 200 --num 3',
+        "probseq sample runs/letters-seed0",
+        'probseq sample runs/letters-seed0 --model hmm-64 --prefix "the people" --length 200 --num 3',
     )
 )
 def sample(
@@ -195,8 +195,8 @@ def sample(
 
 @app.command(
     epilog=_examples(
-        "probseq decode runs/letters-letters-seed0 my.txt --model hmm-2",
-        "probseq decode runs/letters-letters-seed0/models/hmm-2 my.txt --posterior --format json",
+        "probseq decode runs/letters-seed0 my.txt --model hmm-2",
+        "probseq decode runs/letters-seed0/models/hmm-2 my.txt --posterior --format json",
     )
 )
 def decode(

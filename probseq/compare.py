@@ -48,7 +48,7 @@ _FOOTNOTES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Models scored on the same sequences. Every test number of a model is that of its chosen restart.
 
@@ -172,7 +172,7 @@ class Comparison:
         rule = "-" * max(map(len, lines))
         return "\n".join([lines[0], rule, *lines[1:], *([rule, *self._notes()] if self._notes() else [])])
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.to_text()
 
     def _repr_html_(self) -> str:

@@ -52,8 +52,9 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 
 def free_folder(study: Study) -> Path:
-    """``runs/NAME-LEVEL-seedS``, or the first of ``-2``, ``-3``, ... after it that is free."""
-    stem = "-".join([study.name, study.data.level or "char", f"seed{study.seed}"])
+    """``runs/NAME-LEVEL-seedS`` (LEVEL left out where it is the name), or the first of ``-2``, ``-3``, ... after it that is free."""
+    level = study.data.level or "char"
+    stem = "-".join([study.name, *([] if level == study.name else [level]), f"seed{study.seed}"])
     folder, number = Path("runs") / stem, 1
     while folder.exists():
         number += 1

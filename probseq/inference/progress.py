@@ -25,6 +25,7 @@ class Display:
     def __init__(self, title: str, num_steps: int, seconds: float | None, show: bool | None) -> None:
         self.num_steps, self.seconds = num_steps, seconds
         self.begin = time.monotonic()
+        self.latest: NDArray[np.float64] | None = None  # of every restart, those that have stopped included
         self.progress = None
         if sys.stderr.isatty() if show is None else show:
             from rich.console import Console
@@ -58,6 +59,9 @@ class Display:
         done = step / self.num_steps
         if self.seconds is not None:
             done = max(done, (time.monotonic() - self.begin) / self.seconds)
-        bits = -objective[np.isfinite(objective)] / math.log(2)
-        state = f"best {bits.min():.4f} bits/token, spread {np.ptp(bits):.4f}, {len(bits)} running" if len(bits) else ""
+        running = np.isfinite(objective)
+        self.latest = objective if self.latest is None else np.where(running, objective, self.latest)
+        bits = -self.latest[np.isfinite(self.latest)] / math.log(2)
+        state = f"best {bits.min():.4f} bits/token, spread {np.ptp(bits):.4f}, " if len(bits) else ""
+        state += f"{running.sum()} running"
         self.progress.update(self.task, completed=min(done, 1.0), step=step, state=state)

@@ -73,7 +73,7 @@ def run(
     Args:
         step: one step of the method.
         model: what the returned `Fit` carries; the step changes it.
-        num_restarts: R.
+        num_restarts: how many restarts the model has.
         num_steps: steps at most.
         seconds: wall-clock seconds at most, or None. The step in progress is finished.
         objective: what a step returns, for `Fit.objective`.

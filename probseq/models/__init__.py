@@ -1,1 +1,16 @@
-"""Models of sequences. A new one is one file here, one import below, and one row in ``tests/cases.py``."""
+"""Models of sequences. A new one is a file here, a line below, and a row in ``tests/cases.py``."""
+
+from __future__ import annotations
+
+from probseq.models.autoregressive import Autoregressive, Network
+from probseq.models.base import Model
+from probseq.models.hmm import HMM
+from probseq.models.ngram import NGram, Uniform, Unigram
+from probseq.models.recurrent import GRU, LSTM, RNN
+from probseq.models.transformer import Transformer
+
+MODELS: dict[str, type[Model]] = {kind.__name__: kind for kind in (Uniform, Unigram, NGram, HMM, Autoregressive)}
+"""What can be loaded from a folder, by name."""
+
+NETWORKS: dict[str, type[Network]] = {kind.__name__: kind for kind in (RNN, GRU, LSTM, Transformer)}
+"""What `Autoregressive` can be loaded with, by name."""

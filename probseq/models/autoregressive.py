@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from probseq.data.sequences import Batch
-from probseq.errors import InputError
+from probseq.errors import InputError, unknown
 from probseq.models.base import Model, restart_seed
 from probseq.types import TokenLogProb
 
@@ -90,13 +90,13 @@ class Autoregressive(Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Autoregressive:
-        from probseq.models import recurrent, transformer
+        from probseq.models import NETWORKS
 
-        kinds: dict[str, type[Network]] = {
-            kind.__name__: kind for kind in (recurrent.RNN, recurrent.GRU, recurrent.LSTM, transformer.Transformer)
-        }
         arguments = dict(config["network"])
-        kind = kinds[arguments.pop("kind")]
+        name = arguments.pop("kind")
+        if name not in NETWORKS:
+            raise unknown("network", name, NETWORKS)
+        kind = NETWORKS[name]
         return cls.from_seed(lambda: kind(**arguments), config["num_restarts"])
 
     def token_log_prob(self, batch: Batch) -> TokenLogProb:

@@ -47,7 +47,7 @@ class HMM(Model):
     The sum is exact, by the forward recursion. Fit with `probseq.em`.
 
     Args:
-        num_states: K.
+        num_states: K, the number of hidden states.
         emission: the emission family, for example ``Categorical(27)``.
         num_restarts: R, runs from different starting points, all fitted at once.
         seed: restart r starts from a draw that depends on ``(seed, r)`` alone.

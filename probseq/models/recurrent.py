@@ -25,7 +25,7 @@ class Recurrent(Network):
     reach back into it.
 
     Args:
-        num_symbols: V.
+        num_symbols: V, the size of the vocabulary.
         hidden_dim: H, units in each layer.
         num_layers: layers on top of one another.
         embed_dim: the size of a learned input code. Default: the one-hot code for vocabularies up to 256 symbols, else

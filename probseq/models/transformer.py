@@ -30,7 +30,7 @@ class Transformer(Network):
     dropout inside attention: it would switch off torch's fast attention kernel on a CPU.
 
     Args:
-        num_symbols: V.
+        num_symbols: V, the size of the vocabulary.
         num_layers: blocks.
         num_heads: attention heads in a block.
         embed_dim: width, a multiple of ``2 * num_heads``.

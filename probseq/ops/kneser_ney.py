@@ -39,7 +39,7 @@ class Level:
         keys: ``(M,)`` sorted keys.
         explicit: ``(M + 1,)`` discounted relative frequency of each n-gram; 0 for the one not stored.
         backoff: ``(C,)`` what each context leaves to order k - 1; 1 for a context never followed by anything.
-        num_symbols: V.
+        num_symbols: V, the size of the vocabulary.
     """
 
     keys: Tensor
