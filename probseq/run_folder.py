@@ -52,7 +52,7 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 
 def free_folder(study: Study) -> Path:
-    """``runs/NAME-LEVEL-seedS`` (LEVEL left out where it is the name), or the first of ``-2``, ``-3``, ... after it that is free."""
+    """``runs/NAME-LEVEL-seedS`` (or NAME alone where it is the level), or the first free one of ``-2``, ``-3``, ..."""
     level = study.data.level or "char"
     stem = "-".join([study.name, *([] if level == study.name else [level]), f"seed{study.seed}"])
     folder, number = Path("runs") / stem, 1
