@@ -11,7 +11,7 @@ compare: $(VENV)/.base
 	$(BIN)/probseq compare
 
 test: $(VENV)/.test lint
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -24,7 +24,7 @@ docs: $(VENV)/.docs
 	@echo "docs/_build/html/index.html"
 
 bench: $(VENV)/.bench
-	$(BIN)/python -m pytest tests/benchmarks --benchmark-only -p no:cacheprovider
+	$(BIN)/python -m pytest -q -o addopts= --confcutdir tests/benchmarks tests/benchmarks --benchmark-columns=min,mean,rounds --benchmark-sort=min
 
 $(VENV)/.base: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

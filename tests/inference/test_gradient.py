@@ -39,6 +39,14 @@ def test_dropout_noise_does_not_depend_on_the_number_of_restarts():
     np.testing.assert_allclose(alone.history[:, 0], together.history[:, 2], atol=1e-7)
 
 
+def test_restarts_side_by_side_equal_restarts_in_turn(monkeypatch):
+    histories = []
+    for threads in (1, 2):
+        monkeypatch.setattr(torch, "get_num_threads", lambda n=threads: n)
+        histories.append(ps.fit_gradient(lstm(3), counting(), counting(seed=1), **SHORT).history)
+    np.testing.assert_allclose(histories[0], histories[1], atol=1e-6)
+
+
 def test_fitting_leaves_the_random_state_alone():
     before = torch.get_rng_state()
     ps.fit_gradient(lstm(dropout=0.3), counting(), **SHORT)
