@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# torch first and alone: with it in place, no other package pulls a build with CUDA
+# torch first and alone, at the pinned version: with it in place, no other package replaces it
 INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: compare test lint docs bench clean

@@ -111,12 +111,17 @@ def save(
     weights = {key: value.detach().cpu().clone().contiguous() for key, value in model.state_dict().items()}
     content = safetensors.torch.save(weights)
     (folder / "weights.safetensors").write_bytes(content)
+    extras = {
+        "vocabulary.json": None if vocabulary is None else {"schema": SCHEMA, **vocabulary.to_dict()},
+        "fit.json": None if fit is None else _fit_to_dict(fit),
+    }
+    for file, values in extras.items():
+        (folder / file).unlink(missing_ok=True)
+        if values is not None:
+            _write(folder / file, values)
     document = {"schema": SCHEMA, "class": name, "config": model.config(), "chosen": chosen}
+    document |= {"files": [file for file, values in extras.items() if values is not None]}
     _write(folder / "model.json", document | {"weights_sha256": hashlib.sha256(content).hexdigest()})
-    if vocabulary is not None:
-        _write(folder / "vocabulary.json", {"schema": SCHEMA, **vocabulary.to_dict()})
-    if fit is not None:
-        _write(folder / "fit.json", _fit_to_dict(fit))
 
 
 def load(folder: str | Path) -> Model | LoadedRun:
@@ -148,7 +153,7 @@ def load_model(folder: str | Path) -> SavedModel:
     """Everything in a model folder; see `load`."""
     folder = Path(folder)
     path = folder / "model.json"
-    document = _read(path, {"class": str, "config": dict, "weights_sha256": str})
+    document = _read(path, {"class": str, "config": dict, "weights_sha256": str, "files": list})
     if document["class"] not in MODELS:
         raise InputError(f"{path}: {unknown('model class', document['class'], MODELS)}")
     try:
@@ -159,7 +164,13 @@ def load_model(folder: str | Path) -> SavedModel:
     if chosen is not None and chosen not in range(model.num_restarts):
         raise InputError(f"{path} is corrupted: the chosen restart is {chosen}, and there are {model.num_restarts}")
     _load_weights(model, folder / "weights.safetensors", document["weights_sha256"])
-    return SavedModel(model.eval(), chosen, _load_vocabulary(folder), _load_fit(folder, model))
+    vocabulary = _load_vocabulary(folder) if "vocabulary.json" in document["files"] else None
+    if vocabulary is not None and len(vocabulary) != model.num_symbols:
+        raise InputError(
+            f"{folder / 'vocabulary.json'} is corrupted: {len(vocabulary)} symbols, not {model.num_symbols}"
+        )
+    fit = _load_fit(folder, model) if "fit.json" in document["files"] else None
+    return SavedModel(model.eval(), chosen, vocabulary, fit)
 
 
 def load_run(folder: str | Path) -> LoadedRun:
@@ -205,10 +216,8 @@ def _load_weights(model: Model, path: Path, checksum: str) -> None:
         raise InputError(f"{path} does not fit model.json: {str(error).splitlines()[-1].strip()}") from None
 
 
-def _load_vocabulary(folder: Path) -> Vocabulary | None:
+def _load_vocabulary(folder: Path) -> Vocabulary:
     path = folder / "vocabulary.json"
-    if not path.exists():
-        return None
     try:
         return Vocabulary.from_dict(_read(path, {}))
     except (TypeError, ValueError, KeyError) as error:
@@ -228,10 +237,8 @@ def _fit_to_dict(fit: Fit[Any]) -> dict[str, Any]:
     }
 
 
-def _load_fit(folder: Path, model: Model) -> Fit[Any] | None:
+def _load_fit(folder: Path, model: Model) -> Fit[Any]:
     path = folder / "fit.json"
-    if not path.exists():
-        return None
     document = _read(path, {"objective": str, "history": list, "stop_reason": list, "validation_steps": list})
     restarts = model.num_restarts
     try:

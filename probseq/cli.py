@@ -97,7 +97,7 @@ def compare(
     chosen = read_study(study) if study is not None else read_preset(preset or "letters")
     values = chosen.model_dump(exclude_none=True)
     if data is not None:
-        for key in ("corpus", "path", "level", "column", "id_column"):
+        for key in ("corpus", "path", "level", "column", "id_column", "num_sequences", "length"):
             values["data"].pop(key, None)
         values["data"] |= _source(data)
         values["name"] = f"{chosen.name}-{_slug(data)}"
@@ -154,7 +154,7 @@ def score(
     file: FileArgument,
     model: ModelOption = None,
     restart: RestartOption = None,
-    window: Annotated[int, typer.Option("--window", help="Tokens scored in one go, at most.")] = 256,
+    window: Annotated[int | None, typer.Option("--window", help="Tokens scored in one go; default: the run's.")] = None,
     output: FormatOption = "table",
 ) -> None:
     """The log-probability of every document in a file, in nats and bits, each token given those before it."""

@@ -93,7 +93,8 @@ def standard_error_of_sum(values: NDArray[np.float64], weights: NDArray[np.float
     """Standard error of ``sum_i w_i x_i`` over independent sequences: ``sqrt(N var(x))``, where weights repeat.
 
     With ``N = sum_i w_i`` and the weighted mean m, this is ``sqrt(sum_i w_i (x_i - m)^2)``. It is inf where a value is
-    infinite: no finite number of sequences says how far off the sum may be.
+    infinite: no finite number of sequences says how far off the sum may be; and NaN for a single sequence, which says
+    nothing about others.
 
     Reference:
         Vehtari, Gelman and Gabry (2017), Practical Bayesian model evaluation using leave-one-out cross-validation and
@@ -101,6 +102,8 @@ def standard_error_of_sum(values: NDArray[np.float64], weights: NDArray[np.float
     """
     if not np.isfinite(values).all():
         return math.nan if np.isnan(values).any() else math.inf
+    if len(values) < 2:
+        return math.nan
     mean = np.average(values, weights=weights)
     return float(np.sqrt(weights @ (values - mean) ** 2))
 

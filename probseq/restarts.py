@@ -44,7 +44,8 @@ class RestartSummary:
         """
         if not tolerance >= 0:
             raise InputError(f"tolerance is {tolerance}; expected 0 or more nats per token")
-        return int((self.nats_per_token <= self.nats_per_token[self.best] + tolerance).sum())
+        close = self.nats_per_token <= self.nats_per_token[self.best] + tolerance
+        return int((close & np.isfinite(self.nats_per_token)).sum())
 
     def hit_rate(self, tolerance: float = 0.01) -> float:
         """`num_at_best` as a share of the restarts: the chance that one start is as good as all of them."""

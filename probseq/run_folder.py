@@ -53,7 +53,7 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 def free_folder(study: Study) -> Path:
     """``runs/NAME-LEVEL-seedS`` (or NAME alone where it is the level), or the first free one of ``-2``, ``-3``, ..."""
-    level = study.data.level or "char"
+    level = study.data.level or ("char" if study.data.path else study.name)
     stem = "-".join([study.name, *([] if level == study.name else [level]), f"seed{study.seed}"])
     folder, number = Path("runs") / stem, 1
     while folder.exists():

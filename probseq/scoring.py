@@ -32,12 +32,14 @@ class Fitted:
         restart: its number among all restarts.
         model: R = 1.
         vocabulary: what its symbols mean, or None where it was fitted to numbers.
+        window: tokens in a sequence of the run it comes from; None where only the model's folder is known.
     """
 
     name: str
     restart: int
     model: Model
     vocabulary: Vocabulary | None
+    window: int | None = None
 
 
 def open_fitted(folder: Path, name: str | None = None, restart: int | None = None) -> Fitted:
@@ -51,8 +53,10 @@ def open_fitted(folder: Path, name: str | None = None, restart: int | None = Non
     Raises:
         InputError: no such folder, model or restart, or a file that is missing or corrupted.
     """
+    window = None
     if is_run(folder):
         run = load_run(folder)
+        window = run.data.get("window")
         name = name or run.rows[0]["model"]
         if name not in run.saved:
             raise unknown("model", name, run.saved)
@@ -62,15 +66,16 @@ def open_fitted(folder: Path, name: str | None = None, restart: int | None = Non
     else:
         name, saved = folder.resolve().name, load_model(folder)
     restart = (saved.chosen or 0) if restart is None else restart
-    return Fitted(name, restart, saved.model.select(restart), saved.vocabulary)
+    return Fitted(name, restart, saved.model.select(restart), saved.vocabulary, window)
 
 
-def score_file(fitted: Fitted, path: Path, window: int) -> dict[str, Any]:
+def score_file(fitted: Fitted, path: Path, window: int | None = None) -> dict[str, Any]:
     """Log-probability of every document of a file, and of all of them, in plain values.
 
     Documents are scored in windows, as in a comparison: the first token of a window is predicted from nothing.
     """
     names, documents = _read(fitted.vocabulary, path)
+    window = window if window is not None else fitted.window or 256
     windows = documents.windows(window)
     score = evaluate(fitted.model, windows)
     row = np.searchsorted(documents.offsets, windows.offsets[:-1], side="right") - 1  # the document of each window

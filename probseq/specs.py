@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from probseq.data.corpus import Corpus
 from probseq.inference.counts import fit_counts
@@ -37,6 +37,14 @@ class Settings(BaseModel):
 
 class BaseSpec(Settings):
     """What every kind can do."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _seconds_alone(cls, values: Any) -> Any:
+        """A budget in seconds alone is not cut short by the default number of steps."""
+        if isinstance(values, dict) and values.get("seconds") is not None and "num_steps" in cls.model_fields:
+            return {"num_steps": _UNLIMITED_STEPS, **values}
+        return values
 
     def build(self, num_symbols: int, seed: int) -> Model:
         """The model at its starting points."""
@@ -98,7 +106,7 @@ class HMMSpec(BaseSpec):
     transition_concentration: Annotated[float, Field(ge=1)] = 1.1
     emission_concentration: Annotated[float, Field(ge=1)] = 1.1
     tol: Annotated[float, Field(ge=0)] = Field(1e-6, description="stop at a smaller gain, relative to the objective")
-    num_steps: Count | None = Field(None, description="EM steps; default 200, or no limit where seconds is set")
+    num_steps: Count = Field(200, description="EM steps at most; a million where only seconds is set")
     seconds: Positive | None = Field(None, description="wall-clock budget of all restarts together")
 
     def build(self, num_symbols: int, seed: int) -> Model:
@@ -116,7 +124,7 @@ class HMMSpec(BaseSpec):
         return em(
             model,
             corpus.train,
-            num_steps=_steps(self.num_steps, self.seconds, default=200),
+            num_steps=self.num_steps,
             tol=self.tol,
             seconds=self.seconds,
             device=device,
@@ -129,7 +137,7 @@ class NetworkSpec(BaseSpec):
 
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     num_restarts: Count = Field(3, description="runs from different starting points, all kept")
-    num_steps: Count | None = Field(None, description="updates; default 2000, or no limit where seconds is set")
+    num_steps: Count = Field(2000, description="updates at most; a million where only seconds is set")
     seconds: Positive | None = Field(None, description="wall-clock budget of all restarts together")
     batch_size: Count = Field(64, description="sequences in one update")
     learning_rate: Positive = 3e-3
@@ -152,7 +160,7 @@ class NetworkSpec(BaseSpec):
             model,
             corpus.train,
             validation=corpus.validation,
-            num_steps=_steps(self.num_steps, self.seconds, default=2000),
+            num_steps=self.num_steps,
             seconds=self.seconds,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
@@ -236,7 +244,3 @@ KINDS: dict[str, type[BaseSpec]] = {
     spec.model_fields["kind"].default: spec
     for spec in (UniformSpec, UnigramSpec, NGramSpec, HMMSpec, RNNSpec, GRUSpec, LSTMSpec, TransformerSpec)
 }
-
-
-def _steps(num_steps: int | None, seconds: float | None, default: int) -> int:
-    return num_steps or (default if seconds is None else _UNLIMITED_STEPS)

@@ -135,7 +135,7 @@ def read_study(path: str | Path) -> Study:
         raise InputError(f"the study {path} is not UTF-8 text; expected a TOML file") from None
     except OSError as error:
         raise InputError(f"cannot read the study {path}: {error.strerror}; expected a TOML file") from None
-    return _parse(text, str(path), re.sub(r"[^\w.-]+", "-", path.stem))
+    return _parse(text, str(path), re.sub(r"[^\w.-]+", "-", path.stem).strip("-.") or "study")
 
 
 def presets() -> list[str]:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+torch.set_num_threads(1)
 settings.register_profile("probseq", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("probseq")
 

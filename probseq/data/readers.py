@@ -104,6 +104,10 @@ def _scalars(record: dict[str, Any]) -> dict[str, Any]:
 
 def _json_content(value: Any, name: str) -> str | NDArray[Any]:
     if isinstance(value, str):
+        if any("\ud800" <= symbol <= "\udfff" for symbol in value):
+            raise InputError(
+                f"{name} has half of a surrogate pair, which no text can hold; expected Unicode characters"
+            )
         return value
     if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
         return " ".join(value)

@@ -174,8 +174,12 @@ class Vocabulary:
         elif level == "byte":
             symbols = [chr(i) if 32 <= i < 127 else f"\\x{i:02x}" for i in range(256)]
         else:
-            seen = sorted(s for s, n in _count(texts, level).items() if n >= least and s not in (UNKNOWN, END))
-            symbols = seen if level == "symbol" and least == 1 else [UNKNOWN, *seen]
+            counted = _count(texts, level)
+            seen = sorted(s for s, n in counted.items() if n >= least and s not in (UNKNOWN, END))
+            spelled = (
+                level == "symbol" and UNKNOWN in counted
+            )  # text in which someone has replaced rare symbols already
+            symbols = seen if level == "symbol" and least == 1 and not spelled else [UNKNOWN, *seen]
         return cls((*symbols, END) if end else tuple(symbols), level)
 
     def __len__(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
@@ -65,9 +66,10 @@ def em(
 
     - ``converged``: the objective rose by at most `tol` times its absolute value (or times 1, if that is more);
     - ``max_steps``, ``max_seconds``, ``interrupted``: the budget ended, or Ctrl-C;
-    - ``nonfinite``: the objective is not a number or minus infinity (say, impossible data); the parameters before the
-      step are kept, and the other restarts go on unharmed;
-    - ``decreased``: the objective fell beyond rounding; raises after all restarts have ended.
+    - ``nonfinite``: the objective is not a number or minus infinity (say, impossible data); the restart goes back to
+      its last parameters with a finite objective (or its first), and the others go on unharmed;
+    - ``decreased``: the objective fell beyond rounding; the restart goes back to the parameters before the fall, and
+      `em` raises after all restarts have ended.
 
     Args:
         model: a model with an E-step and an M-step, for example `probseq.HMM`.
@@ -126,15 +128,22 @@ class _EM:
         self.previous = np.full(model.num_restarts, -np.inf)
         self.running = list(range(model.num_restarts))
         self.current = model.take(self.running)
+        self.before = copy.deepcopy(self.current)  # the parameters one step earlier
 
     def __call__(self, number: int, active: list[int]) -> tuple[NDArray[np.float64], Mapping[int, StopReason]]:
         if active != self.running:  # someone stopped: shrink the batch
             self.write_back()
+            self.before = self.before.take([self.running.index(r) for r in active])
             self.running, self.current = active, self.model.take(active)
         counts, objective = self._e_step()
-        before = self.previous[active]
-        stopped = {r: why for r, o, b in zip(active, objective, before, strict=True) if (why := self._verdict(o, b))}
-        self._m_step(counts, {r for r, why in stopped.items() if why != "converged"})
+        previous = self.previous[active]
+        stopped = {r: why for r, o, p in zip(active, objective, previous, strict=True) if (why := self._verdict(o, p))}
+        failed = [i for i, r in enumerate(active) if stopped.get(r) in ("nonfinite", "decreased")]
+        back = self.before.take(failed) if failed else None
+        self.before = copy.deepcopy(self.current)
+        self.current.m_step(counts)
+        if back is not None:
+            self.current.put(failed, back)
         self.previous[active] = objective
         return objective, stopped
 
@@ -147,16 +156,6 @@ class _EM:
             total = counts if total is None else counts._make([None, *map(torch.add, total[1:], counts[1:])])
         objective = (log_likelihood + self.current.log_prior().double()) / self.tokens
         return total, objective.cpu().numpy()
-
-    def _m_step(self, counts: NamedTuple, failed: set[int]) -> None:
-        """Update all running restarts but those that failed, whose parameters stay as they are."""
-        if not failed:
-            self.current.m_step(counts)
-            return
-        kept = [self.running.index(r) for r in failed]
-        frozen = self.current.take(kept)
-        self.current.m_step(counts)
-        self.current.put(kept, frozen)
 
     def _verdict(self, objective: float, before: float) -> StopReason | None:
         if not np.isfinite(objective):

@@ -40,7 +40,7 @@ def fit_gradient(
     eval_every: int = 200,
     patience: int = 5,
     seed: int = 0,
-    device: str = "auto",
+    device: str | None = None,
     progress: bool | None = None,
 ) -> Fit[Autoregressive]:
     """Fit every network of `model` by AdamW, in place.
@@ -68,7 +68,7 @@ def fit_gradient(
         eval_every: steps between validation scores.
         patience: validation scores without improvement before a restart stops.
         seed: of the order of batches and the dropout noise.
-        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``. Default: where the model is.
         progress: show progress. Default: only on a terminal.
 
     Returns:
@@ -84,10 +84,16 @@ def fit_gradient(
     """
     if not isinstance(model, Autoregressive):
         raise InputError(f"fit_gradient fits Autoregressive networks, and em an HMM; received {type(model).__name__}")
-    if len(data) == 0:
-        raise InputError("there is nothing to fit: the data set has no sequences")
+    for part in (data, validation):
+        if part is not None:
+            if len(part) == 0:
+                raise InputError("there is nothing to fit or to validate on: a data set has no sequences")
+            model.check_symbols(torch.as_tensor(np.asarray(part.values))[None])
     _check(learning_rate, clip_norm, batch_size, eval_every, patience, schedule)
-    model.to(resolve_device(device))
+    if warmup_steps < 0 or not 0 <= weight_decay < math.inf:
+        raise InputError(f"warmup_steps is {warmup_steps} and weight_decay {weight_decay}; expected 0 or more")
+    if device is not None:
+        model.to(resolve_device(device))
     method = _Gradient(model, data, validation, eval_every, patience, batch_size, clip_norm, seed)
     method.optimizers = [_optimizer(net, learning_rate, weight_decay) for net in model.nets]
     method.rate = _Rate(learning_rate, warmup_steps, schedule, num_steps, seconds)
@@ -176,8 +182,12 @@ def _over_restarts(model: Autoregressive) -> Iterator[Each]:
     if workers == 1 or model.device.type != "cpu" or model.nets[0].dropout > 0:
         yield map
         return
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        yield pool.map
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool.map
+    finally:
+        torch.set_num_threads(threads)  # threads made later would inherit the pool's setting
 
 
 class _Gradient:

@@ -32,6 +32,7 @@ class Fit(Generic[M]):
         seconds: wall-clock seconds of the whole fit.
         validation_steps: ``(E,)`` the steps after which validation data was scored (empty if never).
         validation: ``(E, R)`` mean log-probability per validation token (nats), NaN after a restart stopped.
+        details: what one method has to add, for example the order that was chosen for an n-gram.
     """
 
     model: M
@@ -75,7 +76,7 @@ def run(
         model: what the returned `Fit` carries; the step changes it.
         num_restarts: how many restarts the model has.
         num_steps: steps at most.
-        seconds: wall-clock seconds at most, or None. The step in progress is finished.
+        seconds: wall-clock seconds at most, or None. One step is always made, and the step in progress is finished.
         objective: what a step returns, for `Fit.objective`.
         title: what the progress display calls this run.
         progress: show progress (None: only when stderr is a terminal).
@@ -91,7 +92,7 @@ def run(
     with _interrupts() as interrupted, Display(title, num_steps, seconds, progress) as display:
         for number in range(num_steps):
             active = [r for r in range(num_restarts) if r not in reasons]
-            late = seconds is not None and time.monotonic() - begin >= seconds
+            late = seconds is not None and number > 0 and time.monotonic() - begin >= seconds
             if interrupted.is_set() or late or not active:
                 last = "interrupted" if interrupted.is_set() else "max_seconds"
                 break

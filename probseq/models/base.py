@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from probseq.data.sequences import Batch, Sequences
@@ -67,7 +68,13 @@ def restart_generator(seed: int, restart: int) -> torch.Generator:
 
 
 def restart_seed(seed: int, restart: int) -> int:
-    """One seed from two numbers, such that neighbors are unrelated."""
+    """One seed from two numbers, such that neighbors are unrelated.
+
+    Raises:
+        InputError: a negative seed.
+    """
+    if seed < 0:
+        raise InputError(f"seed is {seed}; expected 0 or more")
     return int(np.random.SeedSequence([seed, restart]).generate_state(1, np.uint64)[0] >> 1)
 
 
@@ -163,7 +170,15 @@ class Model(nn.Module):
             )
         if len(given) and not 0 <= given.min() <= given.max() < self.num_symbols:
             raise InputError(f"the prefix has symbols outside 0 to {self.num_symbols - 1}")
-        training, _ = self.training, self.eval()
+        training = self.training
+        try:
+            return self.eval()._draw_symbols(num_sequences, max_length, given, generator)
+        finally:
+            self.train(training)
+
+    def _draw_symbols(
+        self, num_sequences: int, max_length: int, given: NDArray[np.int64], generator: torch.Generator | None
+    ) -> Sequences:
         drawn = torch.empty(num_sequences, max_length, dtype=torch.int64, device=self.device)
         state = self.initial_state(num_sequences)
         for t in range(max_length):
@@ -171,8 +186,9 @@ class Model(nn.Module):
                 drawn[:, t] = int(given[t])
             else:
                 probs = self.next_log_prob(state)[0].exp()  # (N, V)
+                if not probs.isfinite().all():
+                    raise InputError("the prefix has probability 0 under this model; give another, or fit with a prior")
                 drawn[:, t] = torch.multinomial(probs, 1, generator=generator)[:, 0]
             if t + 1 < max_length:
                 state = self.advance(state, drawn[:, t])
-        self.train(training)
         return Sequences.from_list(drawn.cpu().numpy())

@@ -104,20 +104,21 @@ class HMM(Model):
         return draw(generator, 1, states), draw(generator, states, states), draw(generator, states, self.num_symbols)
 
     @classmethod
-    def from_parameters(cls, initial: Array, transition: Array, emission: Array) -> HMM:
+    def from_parameters(cls, initial: Array, transition: Array, emission: Array, concentration: float = 1.0) -> HMM:
         """A model with given probabilities and one restart.
 
         Args:
             initial: ``(K,)``.
             transition: ``(K, K)``, rows sum to 1.
             emission: ``(K, V)``, rows sum to 1.
+            concentration: of the Dirichlet priors on all of them; 1 is maximum likelihood.
 
         Raises:
             InputError: shapes that do not fit, or rows that are not probabilities.
         """
         initial, transition, probs = (torch.as_tensor(p, dtype=torch.float64) for p in (initial, transition, emission))
-        states = len(initial)
-        if transition.shape != (states, states) or probs.ndim != 2 or len(probs) != states:
+        states = initial.numel()
+        if initial.ndim != 1 or transition.shape != (states, states) or probs.ndim != 2 or len(probs) != states:
             raise InputError(
                 f"initial has shape {tuple(initial.shape)}, transition {tuple(transition.shape)}, "
                 f"emission {tuple(probs.shape)}; expected (K,), (K, K), (K, V)"
@@ -125,7 +126,12 @@ class HMM(Model):
         for name, rows in (("initial", initial), ("transition", transition), ("emission", probs)):
             if not ((rows >= 0).all() and torch.allclose(rows.sum(-1), rows.new_ones(()), atol=1e-6)):
                 raise InputError(f"{name} has a row that is not a probability vector; expected entries >= 0 with sum 1")
-        model = cls(states, Categorical(probs.shape[1]))
+        model = cls(
+            states,
+            Categorical(probs.shape[1], concentration),
+            initial_concentration=concentration,
+            transition_concentration=concentration,
+        )
         model.load_state_dict(
             {"log_initial": initial.log()[None], "log_transition": transition.log()[None],
              "emission.logits": probs.log()[None]}

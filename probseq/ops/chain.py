@@ -93,7 +93,10 @@ def expected_counts(
         log_likelihood[:, rows] = log_prob.sum(-1, dtype=torch.float64)
         for total, gradient in zip(totals, gradients, strict=True):
             total += gradient
-    return Counts(log_likelihood, totals[0] * initial, totals[1] * transition, totals[2] * table)
+    factors = (initial, transition, table)
+    # The adjoint is a difference, so a count of zero may come out as a rounding error below zero.
+    counts = [(total * factor).clamp(min=0) for total, factor in zip(totals, factors, strict=True)]
+    return Counts(log_likelihood, *counts)
 
 
 def filtered(
@@ -124,7 +127,7 @@ def posterior_marginals(
     ones = initial.new_ones(len(initial), *index.shape)
     for t, adjoint, _ in _backward(messages, transition, table, index[order], ones):
         n = messages.active[t]
-        marginals[t, :, :n] = adjoint * messages.alpha[t, :, :n] * messages.scale[t, :, :n, None]
+        marginals[t, :, :n] = (adjoint * messages.alpha[t, :, :n] * messages.scale[t, :, :n, None]).clamp(min=0)
     return marginals.permute(1, 2, 0, 3)[:, inverse]
 
 
@@ -143,7 +146,7 @@ def viterbi(
     log_transition = transition.log()
     steps = index.shape[1]
     best = initial.log()[:, None] + log_emission[:, index[:, 0]]  # (R, N, K)
-    back = torch.zeros(steps, *best.shape, dtype=torch.int64, device=best.device)
+    back = torch.zeros(steps, *best.shape, dtype=torch.int16, device=best.device)
     states = torch.arange(best.shape[-1], device=best.device).expand_as(best)
     for t in range(1, steps):
         value, arg = (best[..., None] + log_transition[:, None]).max(dim=2)  # (R, N, K)
@@ -154,7 +157,7 @@ def viterbi(
     path = torch.empty(*state.shape, steps, dtype=torch.int64, device=state.device)
     for t in reversed(range(steps)):
         path[..., t] = state
-        state = back[t].gather(-1, state[..., None])[..., 0]
+        state = back[t].long().gather(-1, state[..., None])[..., 0]
     padding = torch.arange(steps, device=lengths.device) >= lengths[:, None]
     return path.masked_fill(padding, -1), log_prob
 

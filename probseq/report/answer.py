@@ -81,10 +81,15 @@ def _runner_up(comparison: Comparison) -> Markup:
     gap, error = float(row["elpd_diff"]) / per_bit(comparison), float(row["dse"]) / per_bit(comparison)
     text = Markup("The runner-up, {}, needs {} bits more. ").format(_bold(second), with_error(gap, error))
     if not math.isfinite(error):
-        return text + "With sequences that a model holds impossible, no error can be given."
+        few = len(comparison.test[first].num_tokens) < 2
+        return text + (
+            "With a single test sequence, no error can be given."
+            if few
+            else "With sequences that a model holds impossible, no error can be given."
+        )
     if gap <= 2 * error:
         return text + "That is within two standard errors: these test sequences cannot tell the two apart."
-    times = f"{gap / error:,.0f} standard errors of the paired difference"
+    times = f"{gap / error if error else math.inf:,.0f} standard errors of the paired difference"
     text += f"That is {times}, more than the choice of test sequences explains"
     unsteady = max((first, second), key=lambda name: _spread(comparison, name))
     if (spread := _spread(comparison, unsteady)) > gap:

@@ -113,7 +113,12 @@ def _owners(behind: Floats, symbols: Sequence[str]) -> str:
 
 
 def _verdict(name: str, behind: Floats, symbols: Sequence[str], model: HMM) -> str:
-    found = sum(separates(state_given_symbol(model, r)[1], symbols) for r in range(model.num_restarts))
+    finite = [
+        r
+        for r in range(model.num_restarts)
+        if all(p[r].isfinite().all() for p in (model.transition, model.emission.probs))
+    ]
+    found = sum(separates(state_given_symbol(model, r)[1], symbols) for r in finite)
     verb = "separates" if separates(behind, symbols) else "does not separate"
     many = f"; {found} of its {count(model.num_restarts, 'restart')} do" if model.num_restarts > 1 else ""
     return f"{name} {verb} vowels from consonants by state, though it was never told of either{many}."

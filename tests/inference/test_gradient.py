@@ -27,7 +27,7 @@ def test_the_same_fit_twice_is_the_same():
     assert np.array_equal(fits[0].validation, fits[1].validation)
 
 
-def test_seed_changes_the_order_of_batches_only():
+def test_seed_changes_the_order_of_batches():
     first, second = (ps.fit_gradient(lstm(), counting(), seed=s, **SHORT).history for s in (0, 1))
     assert not np.array_equal(first, second)
 
@@ -70,6 +70,7 @@ def test_patience_is_counted_for_each_restart():
         lstm(3), counting(4), counting(40, seed=1), num_steps=600, batch_size=4, learning_rate=0.05, eval_every=20,
         patience=3,
     )  # fmt: skip
+    assert "early_stopping" in fit.stop_reason
     for r, why in enumerate(fit.stop_reason):
         curve = fit.validation[:, r][np.isfinite(fit.validation[:, r])]
         if why == "early_stopping":
