@@ -218,8 +218,9 @@ def _load_weights(model: Model, path: Path, checksum: str) -> None:
 
 def _load_vocabulary(folder: Path) -> Vocabulary:
     path = folder / "vocabulary.json"
+    document = _read(path, {})
     try:
-        return Vocabulary.from_dict(_read(path, {}))
+        return Vocabulary.from_dict(document)
     except (TypeError, ValueError, KeyError) as error:
         raise InputError(f"{path} is corrupted: {error}") from None
 

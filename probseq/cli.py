@@ -41,6 +41,8 @@ app.add_typer(data_app, name="data")
 LevelOption = Annotated[str | None, typer.Option("--level", help="letters, char, byte, word or symbol.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Of the data split, the starting points, the updates.")]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
+ColumnOption = Annotated[str | None, typer.Option("--column", help="Of a table or JSON lines: where the values are.")]
+IdColumnOption = Annotated[str | None, typer.Option("--id-column", help="Of a long table: which document a row is of.")]
 WindowOption = Annotated[int | None, typer.Option("--window", help="Tokens in a sequence, at most.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="The folder to make. Default: a new one in runs/.")]
 SourceArgument = Annotated[Path, typer.Argument(metavar="RUN_OR_MODEL", help="A run folder or a model folder.")]
@@ -83,6 +85,8 @@ def compare(
     preset: Annotated[str | None, typer.Option("--preset", help="A study of the package: letters or quick.")] = None,
     data: Annotated[str | None, typer.Option("--data", help="A file, folder or corpus to use instead.")] = None,
     level: LevelOption = None,
+    column: ColumnOption = None,
+    id_column: IdColumnOption = None,
     window: WindowOption = None,
     seed: SeedOption = None,
     device: DeviceOption = None,
@@ -101,7 +105,7 @@ def compare(
             values["data"].pop(key, None)
         values["data"] |= _source(data)
         values["name"] = f"{chosen.name}-{_slug(data)}"
-    values["data"] |= _given(level=level, window=window)
+    values["data"] |= _given(level=level, column=column, id_column=id_column, window=window)
     values |= _given(seed=seed, device=device)
     _run(make_study(values), out)
 
@@ -117,6 +121,8 @@ def fit(
     kind: Annotated[str, typer.Argument(help="uniform, unigram, ngram, hmm, rnn, gru, lstm or transformer.")],
     data: Annotated[str, typer.Option("--data", help="A file, a folder, or a corpus (`probseq data list`).")],
     level: LevelOption = None,
+    column: ColumnOption = None,
+    id_column: IdColumnOption = None,
     window: WindowOption = None,
     num_states: Annotated[int | None, typer.Option(help="Of an HMM.")] = None,
     hidden_dim: Annotated[int | None, typer.Option(help="Of a recurrent network.")] = None,
@@ -138,7 +144,7 @@ def fit(
     budget = _given(num_steps=num_steps, seconds=seconds)
     model = {"kind": kind, **sizes, **budget, **dict(map(_setting, settings or []))}
     values: dict[str, Any] = {"name": f"{kind}-{_slug(data)}", "data": _source(data), "models": {kind: model}}
-    values["data"] |= _given(level=level, window=window)
+    values["data"] |= _given(level=level, column=column, id_column=id_column, window=window)
     values |= _given(seed=seed, device=device)
     _run(make_study(values), out)
 
@@ -183,7 +189,7 @@ def sample(
     length: Annotated[int, typer.Option("--length", help="Symbols in each text, the prefix included.")] = 300,
     num: Annotated[int, typer.Option("--num", help="How many texts.")] = 1,
     prefix: Annotated[str, typer.Option("--prefix", help="What each text begins with.")] = "",
-    seed: Annotated[int, typer.Option("--seed", help="Of the draws.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Of the draws.")] = 0,
 ) -> None:
     """Draw text from a model, one a line."""
     from probseq.scoring import open_fitted, sample_text

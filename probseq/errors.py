@@ -27,6 +27,6 @@ def unknown(kind: str, received: str, valid: Iterable[str]) -> InputError:
         "unknown preset 'leters'; did you mean 'letters'? (valid: letters, quick)"
     """
     names = sorted(valid)
-    close = difflib.get_close_matches(received, names, n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]!r}?" if close else ";"
+    close = difflib.get_close_matches(received.lower(), names, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
     return InputError(f"unknown {kind} {received!r}{hint} (valid: {', '.join(names)})")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from probseq.data.documents import Document
 from probseq.data.readers import read_documents, read_text
 from probseq.data.sequences import Sequences
 from probseq.data.vocabulary import Vocabulary
-from probseq.errors import InputError, unknown
+from probseq.errors import InputError
+from probseq.errors import unknown as unknown_name
 from probseq.evaluate import evaluate
 from probseq.models.base import Model
 from probseq.models.hmm import HMM
@@ -32,14 +33,14 @@ class Fitted:
         restart: its number among all restarts.
         model: R = 1.
         vocabulary: what its symbols mean, or None where it was fitted to numbers.
-        window: tokens in a sequence of the run it comes from; None where only the model's folder is known.
+        data: the settings of the data of the run it comes from; empty where only the model's folder is known.
     """
 
     name: str
     restart: int
     model: Model
     vocabulary: Vocabulary | None
-    window: int | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 def open_fitted(folder: Path, name: str | None = None, restart: int | None = None) -> Fitted:
@@ -53,29 +54,35 @@ def open_fitted(folder: Path, name: str | None = None, restart: int | None = Non
     Raises:
         InputError: no such folder, model or restart, or a file that is missing or corrupted.
     """
-    window = None
+    data: Mapping[str, Any] = {}
     if is_run(folder):
         run = load_run(folder)
-        window = run.data.get("window")
+        data = run.study["data"]
         name = name or run.rows[0]["model"]
         if name not in run.saved:
-            raise unknown("model", name, run.saved)
+            raise unknown_name("model", name, run.saved)
         saved = run.saved[name]
     elif name not in (None, folder.name):
         raise InputError(f"{folder} is the folder of one model; leave --model {name} out, or give the run folder")
     else:
         name, saved = folder.resolve().name, load_model(folder)
     restart = (saved.chosen or 0) if restart is None else restart
-    return Fitted(name, restart, saved.model.select(restart), saved.vocabulary, window)
+    return Fitted(name, restart, saved.model.select(restart), saved.vocabulary, data)
 
 
 def score_file(fitted: Fitted, path: Path, window: int | None = None) -> dict[str, Any]:
     """Log-probability of every document of a file, and of all of them, in plain values.
 
     Documents are scored in windows, as in a comparison: the first token of a window is predicted from nothing.
+
+    Args:
+        fitted: the model.
+        path: a file as `read_corpus` takes it; a .txt file is one document.
+        window: tokens in a window, at most. Default: as in the model's run, else 256.
     """
-    names, documents = _read(fitted.vocabulary, path)
-    window = window if window is not None else fitted.window or 256
+    names, documents = _read(fitted, path)
+    unknown = None if fitted.vocabulary is None else fitted.vocabulary.unknown
+    window = window if window is not None else int(fitted.data.get("window", 256))
     windows = documents.windows(window)
     score = evaluate(fitted.model, windows)
     row = np.searchsorted(documents.offsets, windows.offsets[:-1], side="right") - 1  # the document of each window
@@ -90,6 +97,7 @@ def score_file(fitted: Fitted, path: Path, window: int | None = None) -> dict[st
             for name, n, lp in zip(names, documents.lengths, log_prob, strict=True)
         ],
         "total": _units(documents.num_tokens, math.fsum(log_prob)),
+        "num_unknown": 0 if unknown is None else int((documents.values == unknown).sum()),
     }
 
 
@@ -102,7 +110,7 @@ def decode_file(fitted: Fitted, path: Path, posterior: bool) -> Iterator[dict[st
     model = fitted.model
     if not isinstance(model, HMM):
         raise InputError(f"the model {fitted.name} has no states to decode; expected an HMM (see --model)")
-    names, documents = _read(fitted.vocabulary, path)
+    names, documents = _read(fitted, path)
     for i, name in enumerate(names):
         batch = documents.batch(np.array([i]))
         symbols = documents[i].tolist()
@@ -148,19 +156,23 @@ def _to_text(symbols: NDArray[Any], vocabulary: Vocabulary | None) -> str:
     return vocabulary.decode(symbols)
 
 
-def _read(vocabulary: Vocabulary | None, path: Path) -> tuple[list[str], Sequences]:
-    """The documents of a file as symbols; a .txt file is one document."""
+def _read(fitted: Fitted, path: Path) -> tuple[list[str], Sequences]:
+    """The documents of a file as symbols, its columns named as in the run; a .txt file is one document."""
+    vocabulary = fitted.vocabulary
     level = vocabulary.level if vocabulary is not None else "char"
     if path.suffix.lower() == ".txt" and path.is_file():
         documents = [Document(read_text(path, level), path.name)]
     else:
-        documents = read_documents(path, level=level)
+        columns = {key: fitted.data.get(key) for key in ("column", "id_column")}
+        documents = read_documents(path, level=level, **columns)
     encoded = [_symbols(document, vocabulary) for document in documents]
     return [document.name for document in documents], Sequences.from_list(encoded)
 
 
 def _symbols(document: Document, vocabulary: Vocabulary | None) -> NDArray[Any]:
     content = document.content
+    if not isinstance(content, str) and vocabulary is not None:
+        raise InputError(f"{document.name} holds numbers, and the model was fitted to text: expected text")
     if not isinstance(content, str):
         symbols = content
     elif vocabulary is None:

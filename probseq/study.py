@@ -39,7 +39,7 @@ class DataSpec(Settings):
     column: str | None = Field(None, description="of a table or of JSON lines: where the text or the values are")
     id_column: str | None = Field(None, description="of a table with a row for each step: which document a row is of")
     level: Level | None = Field(None, description="default: the corpus's own; char for a file")
-    window: Annotated[int, Field(ge=2)] = Field(256, description="tokens in a sequence, at most")
+    window: Annotated[int, Field(ge=2, le=10**9)] = Field(256, description="tokens in a sequence, at most")
     train_tokens: Count | None = Field(None, description="use no more than this many; default: all")
     validation_tokens: Count | None = None
     test_tokens: Count | None = None
@@ -75,7 +75,9 @@ class Study(Settings):
     """
 
     name: Annotated[str, Field(pattern=NAME)] = "study"
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="of the data split, the starting points and the updates")
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
+        0, description="of the data split, the starting points and the updates"
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     data: DataSpec
     models: dict[Annotated[str, Field(pattern=NAME)], ModelSpec] = Field(min_length=1)

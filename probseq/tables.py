@@ -53,6 +53,8 @@ def print_scores(result: dict[str, Any]) -> None:
             _number(row["bits_per_token"], 4),
         )
     _print(table)
+    if result["num_unknown"]:
+        print(f"{result['num_unknown']:,} tokens are not in the vocabulary; each was scored as <unk>")
 
 
 def print_states(documents: Iterable[dict[str, Any]]) -> None:

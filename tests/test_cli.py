@@ -391,3 +391,27 @@ def test_the_module_runs_as_a_program(tmp_path):
     assert result.stdout == ""
     assert result.stderr == "error: unknown preset 'quik'; did you mean 'quick'? (valid: letters, quick)\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_are_not_scored_by_a_model_of_text(tmp_path):
+    (tmp_path / "text.txt").write_text("some words in a line\n" * 60, encoding="utf-8")
+    (tmp_path / "numbers.csv").write_text("0,1,2\n2,1,0\n", encoding="utf-8")
+    run = tmp_path / "run"
+    invoke = CliRunner().invoke
+    assert invoke(app, ["fit", "unigram", "--data", str(tmp_path / "text.txt"), "--out", str(run)]).exit_code == 0
+    done = invoke(app, ["score", str(run), str(tmp_path / "numbers.csv")])
+    assert done.exit_code == 2
+    assert "holds numbers, and the model was fitted to text" in done.output
+    (tmp_path / "new.txt").write_text("ZZ some", encoding="utf-8")
+    assert "2 tokens are not in the vocabulary" in invoke(app, ["score", str(run), str(tmp_path / "new.txt")]).output
+
+
+def test_a_long_table_is_scored_with_the_columns_of_its_run(tmp_path):
+    rows = "".join(f"s{i},{t % 3}\n" for i in range(40) for t in range(6))
+    (tmp_path / "long.csv").write_text("id,value\n" + rows, encoding="utf-8")
+    run = tmp_path / "run"
+    options = ["--data", str(tmp_path / "long.csv"), "--id-column", "id", "--out", str(run)]
+    assert CliRunner().invoke(app, ["fit", "unigram", *options]).exit_code == 0
+    done = CliRunner().invoke(app, ["score", str(run), str(tmp_path / "long.csv"), "--format", "json"])
+    assert done.exit_code == 0
+    assert json.loads(done.output)["total"]["num_tokens"] == 240

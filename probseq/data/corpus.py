@@ -79,7 +79,10 @@ class Corpus:
         if self.vocabulary is not None:
             return len(self.vocabulary)
         if not self.train.is_symbolic:
-            raise InputError(f"corpus {self.name!r} holds vectors of {self.train.values.shape[1]}; it has no symbols")
+            raise InputError(
+                f"corpus {self.name!r} holds vectors of {self.train.values.shape[1]} real numbers; expected symbols: "
+                "text, or whole numbers from 0 (round or bin the values)"
+            )
         return 1 + max(int(part.values.max()) for part in self.parts.values())
 
 

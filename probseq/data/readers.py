@@ -93,7 +93,7 @@ def _read_json_lines(path: Path, level: str, key: str | None) -> list[Document]:
         found = key or next((k for k in _KEYS if k in record), "text")
         if found not in record:
             keys = ", ".join(record) or "none"
-            raise InputError(f"{path.name}, {name} has no key {found!r} (it has {keys}); name the key with column=")
+            raise InputError(f"{path.name}, {name} has no key {found!r} (it has {keys}); name the key with --column")
         documents.append(Document(_json_content(record.pop(found), name), name, metadata=_scalars(record)))
     return documents
 
@@ -175,7 +175,9 @@ def _read_frame(text: str, name: str, separator: str) -> pd.DataFrame:
             options |= {"header": None, "names": [str(i) for i in range(longest)]}
         frame: pd.DataFrame = pd.read_csv(io.StringIO(text), **options)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise InputError(f"{name} is no table ({str(error).strip()}); expected rows of equally many columns") from None
+        raise InputError(
+            f"{name} is no table ({str(error).strip().removeprefix('Error tokenizing data. C error: ')}); expected rows of equally many columns"
+        ) from None
     if not isinstance(frame.index, pd.RangeIndex):  # pandas takes what is too much for an index
         raise InputError(f"{name} has rows of more columns than its header; expected equally many")
     if frame.empty:
@@ -202,7 +204,7 @@ def _numbers(cells: Iterable[str]) -> NDArray[Any] | None:
 
 
 def _numeric_rows(frame: pd.DataFrame, name: str) -> Iterator[Document]:
-    remedy = "name the text column with column=, or the id column of a long table with id_column="
+    remedy = "name the text column with --column, or the id column of a long table with --id-column"
     for i, cells in enumerate(frame.to_numpy(), start=1):
         filled = [j for j, cell in enumerate(cells) if cell.strip()]
         length = filled[-1] + 1 if filled else 0  # short rows: empty cells at the end
@@ -226,7 +228,7 @@ def _long_content(rows: pd.DataFrame, name: str) -> str | NDArray[Any]:
         if values is None:
             raise InputError(
                 f"{name} has {_first_text(list(rows[one]))!r} in column {one!r}, which is no number; "
-                "expected numbers, or one text column named with column="
+                "expected numbers, or one text column named with --column"
             )
     return check_array(np.stack([np.asarray(values, dtype=np.float64) for values in columns], axis=1), name)
 
@@ -239,6 +241,8 @@ def _read_arrays(path: Path) -> list[Document]:
         raise InputError(f"{path.name} cannot be read as .npz ({error}); expected what numpy.savez writes") from None
     if "values" in arrays and ("offsets" in arrays or "lengths" in arrays):
         return _flat_arrays(arrays, path.name)
+    if len(arrays) == 1 and (only := next(iter(arrays.values()))).ndim == 2 and only.dtype.kind in "iu":
+        return [Document(check_array(row, f"row {i}"), f"row {i}") for i, row in enumerate(only, start=1)]
     return [Document(check_array(array, key), key) for key, array in arrays.items()]
 
 

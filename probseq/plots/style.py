@@ -125,6 +125,16 @@ def symbol_label(symbol: object) -> str:
     return "␣" if text == " " else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def visible(text: str) -> str:
+    r"""Text with its control characters as escapes, for a page; line ends and tabs stay.
+
+    Example:
+        >>> visible("a\x00b")
+        'a\\x00b'
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+
+
 def label(text: object, longest: int = 20) -> str:
     """`text` for matplotlib: visible, cut in the middle, and with no dollar read as mathematics."""
     shown = symbol_label(text)

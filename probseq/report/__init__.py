@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from probseq.plots.states import MAX_STATES
-from probseq.plots.style import family, symbol_label
+from probseq.plots.style import family, symbol_label, visible
 from probseq.report import tables
 from probseq.report.answer import TOKENS, answer, bits, notices
 from probseq.report.figures import figures
@@ -66,7 +66,7 @@ def _content(run: Run) -> dict[str, Any]:
         "parts": tables.parts(run),
         "single": listing([name for name in names if comparison.models[name].num_restarts == 1]),
         "samples": [
-            (name, decimals(bits(comparison, name)), text) for name in names if (text := run.samples.get(name))
+            (name, decimals(bits(comparison, name)), visible(text)) for name in names if (text := run.samples.get(name))
         ],
         "states": states,
         "max_drawn": MAX_STATES,

@@ -114,7 +114,7 @@ def test_vectors_and_weights(tmp_path):
     assert corpus.train.values.shape[1] == 3
     total = sum(float(part.weights.sum()) for part in corpus.parts.values())
     assert total == np.arange(1.0, 21).sum()  # five steps are one window: a last window of one is joined
-    with pytest.raises(InputError, match="holds vectors of 3; it has no symbols"):
+    with pytest.raises(InputError, match="holds vectors of 3 real numbers; expected symbols"):
         _ = corpus.num_symbols
 
 

@@ -96,7 +96,7 @@ def test_long_table_groups_rows_by_id_in_file_order(tmp_path):
 @pytest.mark.parametrize(
     ("text", "options", "sentence"),
     [
-        ("a,b\n1,x\n", {}, "row 1 of a.csv holds 'x', which is no number; name the text column with column="),
+        ("a,b\n1,x\n", {}, "row 1 of a.csv holds 'x', which is no number; name the text column with --column"),
         ("a,b\n1,2\n", {"column": "text"}, "unknown column 'text'"),
         ("who,x\nb,1\n", {"id_column": "whom"}, "unknown column 'whom'; did you mean 'who'"),
         ("who,x,y\nb,1,z\n", {"id_column": "who"}, "who b has 'z' in column 'y'"),
