@@ -407,7 +407,7 @@ def test_numbers_are_not_scored_by_a_model_of_text(tmp_path):
 
 
 def test_a_long_table_is_scored_with_the_columns_of_its_run(tmp_path):
-    rows = "".join(f"s{i},{t % 3}\n" for i in range(40) for t in range(6))
+    rows = "".join(f"s{i},{(i >> t) % 2}\n" for i in range(40) for t in range(6))
     (tmp_path / "long.csv").write_text("id,value\n" + rows, encoding="utf-8")
     run = tmp_path / "run"
     options = ["--data", str(tmp_path / "long.csv"), "--id-column", "id", "--out", str(run)]

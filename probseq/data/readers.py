@@ -175,9 +175,8 @@ def _read_frame(text: str, name: str, separator: str) -> pd.DataFrame:
             options |= {"header": None, "names": [str(i) for i in range(longest)]}
         frame: pd.DataFrame = pd.read_csv(io.StringIO(text), **options)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise InputError(
-            f"{name} is no table ({str(error).strip().removeprefix('Error tokenizing data. C error: ')}); expected rows of equally many columns"
-        ) from None
+        detail = str(error).strip().removeprefix("Error tokenizing data. C error: ")
+        raise InputError(f"{name} is no table ({detail}); expected rows of equally many columns") from None
     if not isinstance(frame.index, pd.RangeIndex):  # pandas takes what is too much for an index
         raise InputError(f"{name} has rows of more columns than its header; expected equally many")
     if frame.empty:

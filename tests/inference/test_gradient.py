@@ -150,3 +150,22 @@ def test_cuda_where_there_is_none_is_refused():
 def test_an_hmm_is_sent_to_em():
     with pytest.raises(ps.InputError, match="em an HMM"):
         ps.fit_gradient(ps.HMM(2, ps.emissions.Categorical(4)), counting())
+
+
+@pytest.mark.parametrize(
+    ("data", "validation", "sentence"),
+    [
+        ([[0, 1, 4]], None, "symbol 4 is outside"),
+        ([[0, 1, 2]], [[9, 1]], "symbol 9 is outside"),
+        ([np.zeros((4, 2))], None, "scores symbols"),
+    ],
+)
+def test_data_that_the_networks_cannot_score_is_refused_before_anything_is_done(data, validation, sentence):
+    validation = None if validation is None else ps.Sequences.from_list(validation)
+    with pytest.raises(ps.InputError, match=sentence):
+        ps.fit_gradient(lstm(), ps.Sequences.from_list(data), validation, num_steps=2)
+
+
+def test_a_negative_seed_is_refused():
+    with pytest.raises(ps.InputError, match="seed is -1"):
+        lstm(seed=-1)
