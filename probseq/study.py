@@ -22,7 +22,7 @@ from probseq.data.corpus import Corpus, read_corpus
 from probseq.data.vocabulary import Level
 from probseq.errors import InputError, unknown
 from probseq.inference.device import resolve_device
-from probseq.inference.run import Fit
+from probseq.inference.run import Fit, interrupts
 from probseq.models.base import Model
 from probseq.run_folder import describe_environment, new_folder, write_run
 from probseq.scoring import sample_text
@@ -160,7 +160,8 @@ def run_study(study: Study, out: str | Path | None = None, progress: bool | None
     """Load the data, fit every model, compare, sample text, and write the run folder.
 
     The folder appears whole or not at all. Ctrl-C during a fit keeps what that fit reached, skips the models after it
-    and still compares and writes; see `Run.interrupted`.
+    and still compares and writes; see `Run.interrupted`. During the comparison and the writing the first Ctrl-C is
+    ignored, the second ends everything.
 
     Args:
         study: what to do.
@@ -176,7 +177,8 @@ def run_study(study: Study, out: str | Path | None = None, progress: bool | None
         return _run(study, device, progress, begin)
     with new_folder(Path(out)) as folder:
         run = _run(study, device, progress, begin)
-        write_run(run, folder)
+        with interrupts():
+            write_run(run, folder)
     return run
 
 
@@ -185,9 +187,10 @@ def _run(study: Study, device: str, progress: bool | None, begin: float) -> Run:
     data = study.data.model_copy(update={"level": corpus.level})
     study = study.model_copy(update={"data": data, "device": device})
     fits = _fit_all(study, corpus, device, progress)
-    comparison = compare(fits, validation=corpus.validation, test=corpus.test)
-    chosen = {name: fit.model.select(comparison.chosen[name]) for name, fit in fits.items()}
-    samples = {name: _sample(model, corpus, study.seed + i) for i, (name, model) in enumerate(chosen.items())}
+    with interrupts():  # what took minutes to fit is not thrown away for a Ctrl-C in the seconds that follow
+        comparison = compare(fits, validation=corpus.validation, test=corpus.test)
+        chosen = {name: fit.model.select(comparison.chosen[name]) for name, fit in fits.items()}
+        samples = {name: _sample(model, corpus, study.seed + i) for i, (name, model) in enumerate(chosen.items())}
     environment = describe_environment(device)
     return Run(study, corpus, fits, comparison, environment, time.perf_counter() - begin, samples)
 

@@ -89,7 +89,7 @@ def run(
     history: list[NDArray[np.float64]] = []
     reasons: dict[int, StopReason] = {}
     last: StopReason = "max_steps"
-    with _interrupts() as interrupted, Display(title, num_steps, seconds, progress) as display:
+    with interrupts() as interrupted, Display(title, num_steps, seconds, progress) as display:
         for number in range(num_steps):
             active = [r for r in range(num_restarts) if r not in reasons]
             late = seconds is not None and number > 0 and time.monotonic() - begin >= seconds
@@ -119,8 +119,11 @@ def check_budget(num_steps: int, seconds: float | None) -> None:
 
 
 @contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets. Outside the main thread, where Python takes no signals, it stays unset."""
+def interrupts() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C sets instead of raising; the second raises.
+
+    Outside the main thread, where Python takes no signals, it stays unset.
+    """
     pressed = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield pressed
