@@ -1,4 +1,4 @@
-"""The catalog of named corpora: texts inside installed packages, one classic series, and generated data."""
+"""The catalog of named corpora: texts and series inside installed packages, one classic series, generated data."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 
 from probseq.data import generated, grammars, packages
-from probseq.data.corpus import Corpus, assemble, build_corpus
-from probseq.data.documents import Document, split_positions
+from probseq.data.corpus import Corpus, build_corpus
+from probseq.data.documents import Document
 from probseq.data.preparation import Preparation
-from probseq.data.sequences import Sequences
 from probseq.data.vocabulary import LEVELS
 from probseq.errors import InputError, unknown
 
-_TEXT_LEVELS = tuple(level for level in LEVELS if level != "symbol")
+_TEXT_LEVELS = tuple(level for level in LEVELS if level not in ("symbol", "vector"))
 
 # USGS, National Earthquake Information Center, as in table 1.1 of W. Zucchini, I. MacDonald, "Hidden Markov Models for
 # Time Series: An Introduction Using R" (2009)
@@ -80,7 +79,7 @@ def load_corpus(
 
     Args:
         name: see `corpora`.
-        level: letters, char, byte or word for texts. Default: the entry's own.
+        level: letters, char, byte or word for texts, vector for series. Default: the entry's own.
         window: the most tokens in a sequence; None for whole documents.
         seed: of the split into parts; for generated data, of the draws.
         **options: the other fields of `Preparation`; for generated data also `num_sequences` and `length`, for
@@ -136,27 +135,30 @@ def _stdlib(entry: CorpusEntry, preparation: Preparation, **own: Any) -> Corpus:
 
 def _earthquakes(entry: CorpusEntry, preparation: Preparation) -> Corpus:
     counts = np.array(_EARTHQUAKES.split(), dtype=np.uint8)
-    begin, end = split_positions(len(counts), preparation.fractions)
-    cuts = {"train": (0, begin), "validation": (begin, end), "test": (end, len(counts))}
-    return assemble(
-        {
-            part: (Sequences.from_list([counts[i:j]]), [{"name": f"{1900 + i} to {1899 + j}"}])
-            for part, (i, j) in cuts.items()
-        },
+    series = counts if preparation.level == "symbol" else counts[:, None].astype(np.float64)
+    return build_corpus(
+        [Document(series, entry.name, metadata={"times": range(1900, 1900 + len(counts))})],
         preparation,
         name=entry.name,
-        vocabulary=None,
-        description=f"{entry.title}. {entry.source}. One series, split by position: first train, last test.",
+        description=f"{entry.title}. {entry.source}.",
+        columns=() if preparation.level == "symbol" else ("earthquakes",),
+        emission="poisson",
     )
+
+
+def _sp500(entry: CorpusEntry, preparation: Preparation) -> Corpus:
+    return replace(_read_package(packages.read_sp500)(entry, preparation), columns=("return",))
 
 
 def _generate(draw: Callable[..., Corpus]) -> Callable[..., Corpus]:
     return lambda entry, preparation, **own: draw(preparation, **own)
 
 
-def _generated_entry(name: str, title: str, size: str, description: str, draw: Callable[..., Corpus]) -> CorpusEntry:
+def _generated_entry(
+    name: str, title: str, size: str, description: str, draw: Callable[..., Corpus], level: str = "symbol"
+) -> CorpusEntry:
     return CorpusEntry(
-        name, title, "Generated", size, "symbol", ("symbol",), description, _generate(draw),
+        name, title, "Generated", size, level, (level,), description, _generate(draw),
         options=("num_sequences", "length"),
     )  # fmt: skip
 
@@ -215,10 +217,22 @@ _ENTRIES = {
             title="Yearly counts of major earthquakes (magnitude 7 and above), 1900 to 2006",
             source="U.S. Geological Survey, as in Zucchini and MacDonald, Hidden Markov Models for Time Series (2009)",
             size="107 counts",
-            level="symbol",
-            levels=("symbol",),
-            description="The classic series for Poisson HMMs; one sequence, split by position.",
+            level="vector",
+            levels=("vector", "symbol"),
+            description="The classic series for Poisson HMMs; one series, split in time.",
             load=_earthquakes,
+        ),
+        CorpusEntry(
+            name="sp500",
+            title="Daily returns of the S&P 500 in percent, 1999 to 2018",
+            source="Closing prices in the package arch",
+            size="5,030 returns",
+            level="vector",
+            levels=("vector",),
+            description="Calm and turbulent times: a series for Gaussian emissions; one series, split in time.",
+            load=_sp500,
+            package="arch",
+            extra="series",
         ),
         _generated_entry(
             "hmm",
@@ -247,6 +261,22 @@ _ENTRIES = {
             "10,000 sentences of up to 18 words",
             "Needs one bit of memory over a distance; every sentence has an exact probability.",
             grammars.agreement,
+        ),
+        _generated_entry(
+            "gaussian-hmm",
+            "A three-state HMM that emits points of the plane",
+            "200 sequences of 256",
+            "Two states differ in their variance alone; every sequence has an exact density.",
+            generated.gaussian_hmm,
+            "vector",
+        ),
+        _generated_entry(
+            "poisson-hmm",
+            "A three-state HMM that emits counts",
+            "200 sequences of 256",
+            "Rates 2, 10 and 25; every sequence has an exact probability.",
+            generated.poisson_hmm,
+            "vector",
         ),
     )
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from probseq.data.documents import PARTS, Document, split_documents, split_posit
 from probseq.data.preparation import Preparation, encode_documents
 from probseq.data.readers import read_documents
 from probseq.data.sequences import Sequences
+from probseq.data.series import read_series
 from probseq.data.vocabulary import Vocabulary
 from probseq.errors import InputError
 
@@ -42,7 +43,7 @@ class Corpus:
 
     Attributes:
         name: of the catalog entry or the file.
-        level: letters, char, byte, word or symbol; ``"real"`` for vectors.
+        level: letters, char, byte, word, symbol or vector.
         train, validation, test: the parts, cut into windows.
         vocabulary: what the symbols are; None for vectors and for data that was given as integers.
         num_documents: documents by part.
@@ -50,6 +51,8 @@ class Corpus:
         truth: of generated data, the true distribution.
         documents: by part, what is known about each document: its name, and for example its year.
         document_of: by part, ``(N,)``: the document that each sequence was cut from.
+        columns: of vectors, the names of their D numbers; empty where they have none.
+        emission: of vectors, the family of distributions that a study gives its models where it names none.
     """
 
     name: str
@@ -63,6 +66,18 @@ class Corpus:
     truth: Truth | None = None
     documents: dict[str, list[dict[str, Any]]] = field(default_factory=dict, repr=False)
     document_of: dict[str, NDArray[np.int64]] = field(default_factory=dict, repr=False)
+    columns: tuple[str, ...] = ()
+    emission: str = "gaussian"
+
+    @property
+    def is_symbolic(self) -> bool:
+        """True for symbols, False for vectors."""
+        return self.train.is_symbolic
+
+    @property
+    def num_dims(self) -> int:
+        """D: how many numbers a vector has; 0 for symbols."""
+        return 0 if self.is_symbolic else int(self.train.values.shape[1])
 
     @property
     def parts(self) -> dict[str, Sequences]:
@@ -78,9 +93,9 @@ class Corpus:
         """
         if self.vocabulary is not None:
             return len(self.vocabulary)
-        if not self.train.is_symbolic:
+        if not self.is_symbolic:
             raise InputError(
-                f"corpus {self.name!r} holds vectors of {self.train.values.shape[1]} real numbers; expected symbols: "
+                f"corpus {self.name!r} holds vectors of size {self.num_dims}; expected symbols: "
                 "text, or whole numbers from 0 (round or bin the values)"
             )
         return 1 + max(int(part.values.max()) for part in self.parts.values())
@@ -103,7 +118,7 @@ def read_corpus(
     a folder     one document for each .txt file in it (and in its folders)
     .jsonl       one document a line: an object with a text, a list of symbols (ints) or of vectors
     .csv, .tsv   one document a row: a text column, or all columns numbers (a series); with `id_column`, a row is one
-                 step and the rows of one id are a document, in file order
+                 step and the rows of one id are a document, in file order; blank rows are left out
     .npz         arrays ``values`` and ``offsets`` (or ``lengths``), with or without ``weights``; or an array for each
                  document
     ============ ====================================================================================================
@@ -111,12 +126,24 @@ def read_corpus(
     Ints are symbols 0 to V - 1 (V is one more than the largest), floats are vectors; neither has a vocabulary. Text is
     UTF-8 (at level ``byte`` any bytes). The vocabulary is that of train alone.
 
+    At level ``vector`` numbers are vectors, ints too, and a row of a table is a step in time:
+
+    ============ ====================================================================================================
+    .csv, .tsv   one series; `column` names the columns that are read (``"a,b"``, default: all). With `id_column`, one
+                 series for each id. An empty cell, or NaN, is a missing value, and so is every value of a blank row
+    .npy         one series ``(T,)`` or ``(T, D)``; NaN is missing
+    .npz, .jsonl as above; NaN and null are missing
+    ============ ====================================================================================================
+
+    One series alone is split in time: its first part is train, then comes validation, then test. Values are taken as
+    they are. Nothing is standardized, because a density depends on the units of the data.
+
     Args:
         path: the file or folder.
-        level: letters, char, byte, word or symbol.
+        level: letters, char, byte, word, symbol or vector.
         window: the most tokens in a sequence; None for whole documents.
         column: the column (.csv, .tsv) or key (.jsonl) of the text or the values. Default: ``text``, and for .jsonl
-            then ``tokens`` or ``values``.
+            then ``tokens`` or ``values``. At level ``vector``, several columns with commas between them.
         id_column: the column that names the document each row belongs to.
         name: of the corpus. Default: the file's name.
         **options: the other fields of `Preparation`.
@@ -126,28 +153,63 @@ def read_corpus(
     """
     preparation = Preparation(level=level, window=window, **options)
     path = Path(path)
-    documents = read_documents(path, level=level, column=column, id_column=id_column)
+    columns: tuple[str, ...] = ()
+    if level == "vector":
+        documents, columns = read_series(path, column, id_column)
+    else:
+        documents = read_documents(path, level=level, column=column, id_column=id_column)
     cut = f" Its {len(documents)} contiguous sections count as its documents." if path.suffix.lower() == ".txt" else ""
-    return build_corpus(documents, preparation, name=name or path.stem, description=f"Read from {path.name}.{cut}")
+    description = f"Read from {path.name}.{cut}"
+    return build_corpus(documents, preparation, name=name or path.stem, description=description, columns=columns)
 
 
-def build_corpus(documents: Sequence[Document], preparation: Preparation, *, name: str, description: str) -> Corpus:
-    """Split documents into parts, encode them, and cut them into windows.
+def build_corpus(
+    documents: Sequence[Document],
+    preparation: Preparation,
+    *,
+    name: str,
+    description: str,
+    columns: tuple[str, ...] = (),
+    emission: str = "gaussian",
+) -> Corpus:
+    """Split documents into parts, encode them, and cut them into windows. One series alone is split in time.
 
     Raises:
         InputError: fewer than three different documents, one of fewer than two tokens, or text mixed with numbers.
     """
-    split = split_documents(documents, preparation.fractions, preparation.seed)
-    whole, vocabulary = encode_documents(documents, split, preparation)
     shares = " and ".join(f"{share:.0%}" for share in preparation.fractions)
-    known = {part: [{"name": documents[i].name} | documents[i].metadata for i in split[part]] for part in PARTS}
-    return assemble(
-        {part: (whole[part], known[part]) for part in PARTS},
-        preparation,
-        name=name,
-        vocabulary=vocabulary,
-        description=f"{description} Split by document, {shares} for validation and test.",
-    )
+    vocabulary = None
+    if len(documents) == 1 and not isinstance(documents[0].content, str):
+        parts = split_in_time(documents[0], preparation)
+        how = f"One series, split in time: the last {shares} are validation and test."
+    else:
+        split = split_documents(documents, preparation.fractions, preparation.seed)
+        whole, vocabulary = encode_documents(documents, split, preparation)
+        known = {part: [{"name": documents[i].name} | documents[i].metadata for i in split[part]] for part in PARTS}
+        parts = {part: (whole[part], known[part]) for part in PARTS}
+        how = f"Split by document, {shares} for validation and test."
+    corpus = assemble(parts, preparation, name=name, vocabulary=vocabulary, description=f"{description} {how}")
+    return replace(corpus, columns=columns, emission=emission)
+
+
+def split_in_time(document: Document, preparation: Preparation) -> dict[str, tuple[Sequences, list[dict[str, Any]]]]:
+    """One series as three: its first steps are train, then come validation and test.
+
+    Args:
+        document: the series; ``metadata["times"]``, if there is one, names each step.
+        preparation: the shares of validation and of test.
+
+    Raises:
+        InputError: too few steps for three parts.
+    """
+    values = np.asarray(document.content)
+    times = document.metadata.get("times", range(1, len(values) + 1))
+    begin, end = split_positions(len(values), preparation.fractions)
+    cuts = {"train": (0, begin), "validation": (begin, end), "test": (end, len(values))}
+    return {
+        part: (Sequences.from_list([values[i:j]]), [{"name": f"{times[i]} to {times[j - 1]}"}])
+        for part, (i, j) in cuts.items()
+    }
 
 
 def assemble(
@@ -179,7 +241,7 @@ def assemble(
         kept = _evenly_spaced(windows.lengths, preparation.limit(part), part)
         document_of[part] = np.searchsorted(whole.offsets, windows.offsets[:-1][kept], side="right") - 1
         cut[part] = windows if len(kept) == len(windows) else windows[kept]
-    level = "real" if not cut["train"].is_symbolic else vocabulary.level if vocabulary else "symbol"
+    level = "vector" if not cut["train"].is_symbolic else vocabulary.level if vocabulary else "symbol"
     return Corpus(
         name=name,
         level=level,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,22 +19,28 @@ from probseq.errors import InputError
 Array = NDArray[np.float64]
 
 
-def markov_log_prob(initial: Array, transition: Array, emission: Array, sequences: Sequences) -> Array:
+Values = NDArray[Any]
+"""What is observed at one step of n sequences: symbols ``(n,)`` or vectors ``(n, D)``."""
+
+
+def markov_log_prob(
+    initial: Array, transition: Array, emission: Array | Callable[[Values], Array], sequences: Sequences
+) -> Array:
     """``(N,)``: ``log p(x)`` of each sequence under an HMM, by the scaled forward recursion.
 
     Args:
         initial: ``(K,)`` probabilities of the first state.
         transition: ``(K, K)`` rows sum to 1.
-        emission: ``(K, V)`` rows sum to 1.
-        sequences: N sequences of symbols.
+        emission: ``(K, V)`` rows sum to 1; or a function from n values to their probabilities or densities ``(n, K)``.
+        sequences: N sequences.
     """
+    likelihood = (lambda x: emission[:, x].T) if isinstance(emission, np.ndarray) else emission
     longest = int(sequences.lengths.max())
     total = np.zeros(len(sequences))
     belief = np.tile(initial, (len(sequences), 1))  # (N, K)
     for t in range(longest):
         alive = sequences.lengths > t
-        seen = sequences.values[sequences.offsets[:-1][alive] + t]
-        joint = belief[alive] * emission[:, seen].T
+        joint = belief[alive] * likelihood(sequences.values[sequences.offsets[:-1][alive] + t])
         scale = joint.sum(axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
             total[alive] += np.log(scale)
@@ -71,21 +78,34 @@ def entropy_bounds(transition: Array, emission: Array, length: int) -> tuple[flo
 
 
 def draw_markov(
-    initial: Array, transition: Array, emission: Array, num_sequences: int, length: int, seed: int
+    initial: Array,
+    transition: Array,
+    emission: Array | Callable[[np.random.Generator, NDArray[np.int64]], Array],
+    num_sequences: int,
+    length: int,
+    seed: int,
 ) -> Sequences:
-    """`num_sequences` draws of `length` symbols from an HMM."""
+    """`num_sequences` draws of `length` tokens from an HMM.
+
+    Args:
+        initial, transition: as in `markov_log_prob`.
+        emission: ``(K, V)``; or a function that draws vectors ``(n, D)``, given n states.
+        num_sequences, length: how many, and how long each is.
+        seed: of the draws.
+    """
     rng = np.random.default_rng(seed)
 
     def draw(probs: Array) -> NDArray[np.int64]:
         above = rng.random(num_sequences)[:, None] >= probs.cumsum(axis=1)[:, :-1]
         return np.asarray(above.sum(axis=1))
 
-    symbols = np.empty((num_sequences, length), dtype=np.uint8)
     state = draw(np.tile(initial, (num_sequences, 1)))
-    for t in range(length):
-        symbols[:, t] = draw(emission[state])
+    steps: list[NDArray[Any]] = []
+    for _ in range(length):
+        drawn = draw(emission[state]).astype(np.uint8) if isinstance(emission, np.ndarray) else emission(rng, state)
+        steps.append(drawn)
         state = draw(transition[state])
-    return Sequences.from_list(symbols)
+    return Sequences.from_list(np.stack(steps, axis=1))
 
 
 def known_corpus(
@@ -94,17 +114,17 @@ def known_corpus(
     preparation: Preparation,
     *,
     name: str,
-    symbols: str,
     description: str,
-    entropy_rate: float | None,
     parameters: dict[str, Any],
+    symbols: str = "",
+    entropy_rate: float | None = None,
 ) -> Corpus:
-    """Independent draws as a corpus, split by position, with the truth about its test part."""
+    """Independent draws as a corpus, split by position, with the truth about its test part; no symbols: vectors."""
     return assemble(
         split_rows(sequences, preparation),
         preparation,
         name=name,
-        vocabulary=Vocabulary(tuple(symbols.split()), "symbol"),
+        vocabulary=Vocabulary(tuple(symbols.split()), "symbol") if symbols else None,
         description=f"{description} The sequences are independent draws; the first are train, the last test.",
         truth=lambda test: Truth(log_prob, -float(log_prob(test).sum()) / test.num_tokens, entropy_rate, parameters),
     )
@@ -176,6 +196,69 @@ def casino(preparation: Preparation, num_sequences: int = 1000, length: int = 25
         f"stationary. Its entropy rate is bracketed numerically: {lower:.6f} to {upper:.6f} nats.",
         entropy_rate=(lower + upper) / 2,
         parameters={"entropy_rate_bounds": (lower, upper)},
+    )
+
+
+def gaussian_hmm(preparation: Preparation, num_sequences: int = 200, length: int = 256) -> Corpus:
+    """Three states that emit points of the plane; two share a mean and differ in their variance alone.
+
+    The entries are independent given the state: ``x_d | k ~ Normal(mean_kd, scale_kd^2)``.
+    """
+    transition = np.array([[0.95, 0.04, 0.01], [0.03, 0.95, 0.02], [0.02, 0.03, 0.95]])
+    mean, scale = np.array([[0.0, 0.0], [0.0, 0.0], [3.0, -1.0]]), np.array([[0.5, 0.5], [2.0, 2.0], [1.0, 0.5]])
+
+    def density(x: Values) -> Array:
+        z = (x[:, None] - mean) / scale  # (n, K, D)
+        return np.asarray(np.exp(-(z**2 + np.log(2 * math.pi * scale**2)).sum(axis=2) / 2))
+
+    return _vector_corpus(
+        transition,
+        density,
+        lambda rng, state: rng.normal(mean[state], scale[state]),
+        preparation,
+        (num_sequences, length),
+        name="gaussian-hmm",
+        description="Drawn from a known HMM with three states and Gaussian emissions in the plane, started stationary.",
+        parameters={"mean": mean, "scale": scale},
+    )
+
+
+def poisson_hmm(preparation: Preparation, num_sequences: int = 200, length: int = 256) -> Corpus:
+    """Three states that emit counts: ``x | k ~ Poisson(rate_k)`` with rates 2, 10 and 25."""
+    transition = np.array([[0.9, 0.08, 0.02], [0.05, 0.9, 0.05], [0.02, 0.08, 0.9]])
+    rate = np.array([2.0, 10.0, 25.0])
+    log_factorial = np.vectorize(math.lgamma, otypes=[np.float64])
+
+    corpus = _vector_corpus(
+        transition,
+        lambda x: np.exp(x * np.log(rate) - rate - log_factorial(x + 1)),
+        lambda rng, state: rng.poisson(rate[state]).astype(np.float64)[:, None],
+        preparation,
+        (num_sequences, length),
+        name="poisson-hmm",
+        description="Drawn from a known HMM with three states and Poisson emissions, started stationary.",
+        parameters={"rate": rate},
+    )
+    return replace(corpus, emission="poisson")
+
+
+def _vector_corpus(
+    transition: Array,
+    density: Callable[[Values], Array],
+    emit: Callable[[np.random.Generator, NDArray[np.int64]], Array],
+    preparation: Preparation,
+    size: tuple[int, int],
+    *,
+    parameters: dict[str, Any],
+    **rest: Any,
+) -> Corpus:
+    initial = stationary(transition)
+    return known_corpus(
+        draw_markov(initial, transition, emit, *size, preparation.seed),
+        lambda data: markov_log_prob(initial, transition, density, data),
+        preparation,
+        parameters={"initial": initial, "transition": transition} | parameters,
+        **rest,
     )
 
 

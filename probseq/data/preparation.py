@@ -21,7 +21,7 @@ class Preparation:
     """How documents become a corpus.
 
     Attributes:
-        level: how text is cut into symbols: letters, char, byte, word or symbol. Not read where the data is numbers.
+        level: how text is cut into symbols: letters, char, byte, word or symbol; or vector, for series of numbers.
         window: sequences are consecutive windows of at most so many tokens, each inside one document; None for whole
             documents.
         min_count: symbols seen fewer times in train become ``<unk>``; see `Vocabulary.build`.
@@ -111,10 +111,10 @@ def _encode_document(vocabulary: Vocabulary, text: str, name: str) -> NDArray[An
     return ids
 
 
-def _check_length(length: int, name: str, level: str, remedy: str) -> None:
+def _check_length(length: int, name: str, level: str, remedy: str, what: str = "symbol") -> None:
     if length < 2:
         raise InputError(
-            f"{name} has {length} symbol{'s' * (length != 1)}{level}; expected at least 2, because one alone has no "
+            f"{name} has {length} {what}{'s' * (length != 1)}{level}; expected at least 2, because one alone has no "
             f"context to be predicted from: {remedy}"
         )
 
@@ -124,7 +124,7 @@ def _stack(documents: Sequence[Document], split: dict[str, list[int]]) -> dict[s
     if any(np.issubdtype(array.dtype, np.floating) for array in arrays):
         arrays = [(array[:, None] if array.ndim == 1 else array).astype(np.float64) for array in arrays]
     for array, document in zip(arrays, documents, strict=True):
-        _check_length(len(array), document.name, "", "remove it")
+        _check_length(len(array), document.name, "", "remove it", "step" if array.ndim == 2 else "symbol")
         if array.shape[1:] != arrays[0].shape[1:]:
             raise InputError(
                 f"{document.name} has shape {array.shape}, the first document {arrays[0].shape}; "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probseq.data.arrays import check_array, load_arrays, split_arrays
 from probseq.data.documents import Document, cut_sections
 from probseq.errors import InputError, unknown
 
@@ -78,7 +78,26 @@ def _read_folder(folder: Path, level: str) -> list[Document]:
 
 
 def _read_json_lines(path: Path, level: str, key: str | None) -> list[Document]:
-    documents = []
+    return [
+        Document(_json_content(value, name), name, metadata=metadata)
+        for name, value, metadata in json_record(path, key, _KEYS, level)
+    ]
+
+
+def json_record(
+    path: Path, key: str | None, keys: Iterable[str], level: str = "char"
+) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    """Of every line of a .jsonl file: what to call it, the value under `key`, and the plain values beside it.
+
+    Args:
+        path: the file; blank lines are left out.
+        key: where the value is. Default: the first of `keys` that a line has.
+        keys: the names that a value may go by.
+        level: see `read_text`.
+
+    Raises:
+        InputError: a line that is no JSON object, or has no such key.
+    """
     for number, line in enumerate(read_text(path, level).split("\n"), start=1):
         if not line.strip():
             continue
@@ -90,12 +109,12 @@ def _read_json_lines(path: Path, level: str, key: str | None) -> list[Document]:
         if not isinstance(record, dict):
             kind = type(record).__name__
             raise InputError(f'{path.name}, {name} is a {kind}; expected an object such as {{"text": ...}}')
-        found = key or next((k for k in _KEYS if k in record), "text")
+        found = key or next((k for k in keys if k in record), next(iter(keys)))
         if found not in record:
-            keys = ", ".join(record) or "none"
-            raise InputError(f"{path.name}, {name} has no key {found!r} (it has {keys}); name the key with --column")
-        documents.append(Document(_json_content(record.pop(found), name), name, metadata=_scalars(record)))
-    return documents
+            held = ", ".join(record) or "none"
+            raise InputError(f"{path.name}, {name} has no key {found!r} (it has {held}); name the key with --column")
+        value = record.pop(found)
+        yield name, value, _scalars(record)
 
 
 def _scalars(record: dict[str, Any]) -> dict[str, Any]:
@@ -120,29 +139,8 @@ def _json_content(value: Any, name: str) -> str | NDArray[Any]:
     return check_array(array, name)
 
 
-def check_array(array: NDArray[Any], name: str) -> NDArray[Any]:
-    """Symbols ``(T,)`` or vectors ``(T, D)``: ints stay ints, a series of floats gets D = 1.
-
-    Raises:
-        InputError: another shape or type, or a number that is not finite.
-    """
-    if array.size == 0:
-        return np.zeros(0, dtype=np.int64)
-    if array.dtype.kind not in "iuf" or array.ndim not in (1, 2):
-        raise InputError(
-            f"{name} holds an array of {array.dtype} with shape {array.shape}; expected ints (T,) or floats (T, D)"
-        )
-    if array.dtype.kind != "f" and array.ndim == 1:
-        return array
-    array = array.astype(np.float64)
-    if not np.isfinite(array).all():
-        where = int(np.argwhere(~np.isfinite(array))[0][0])
-        raise InputError(f"{name} has a missing or infinite value at step {where}; expected finite numbers")
-    return array[:, None] if array.ndim == 1 else array
-
-
 def _read_table(path: Path, level: str, separator: str, column: str | None, id_column: str | None) -> list[Document]:
-    frame = _read_frame(read_text(path, level), path.name, separator)
+    frame = read_frame(read_text(path, level), path.name, separator)
     for wanted in (column, id_column):
         if wanted is not None and wanted not in frame.columns:
             raise unknown("column", wanted, frame.columns)
@@ -162,11 +160,22 @@ def _read_table(path: Path, level: str, separator: str, column: str | None, id_c
     ]
 
 
-def _read_frame(text: str, name: str, separator: str) -> pd.DataFrame:
-    """All cells as strings, so that the text "NA" and the number 1.0 stay what they are."""
+def read_frame(text: str, name: str, separator: str, blank_rows: bool = False) -> pd.DataFrame:
+    """All cells as strings, so that the text "NA" and the number 1.0 stay what they are.
+
+    Args:
+        text: the table.
+        name: what messages call it.
+        separator: between the cells of a row.
+        blank_rows: keep rows of which nothing is filled; otherwise they are left out.
+
+    Raises:
+        InputError: rows that do not make a table.
+    """
     import pandas as pd
 
     options: dict[str, Any] = {"sep": separator, "dtype": str, "keep_default_na": False}
+    options["skip_blank_lines"] = not blank_rows
     lines = text.split("\n")
     first = lines[0].split(separator)
     try:
@@ -233,29 +242,7 @@ def _long_content(rows: pd.DataFrame, name: str) -> str | NDArray[Any]:
 
 
 def _read_arrays(path: Path) -> list[Document]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path.name} cannot be read as .npz ({error}); expected what numpy.savez writes") from None
-    if "values" in arrays and ("offsets" in arrays or "lengths" in arrays):
-        return _flat_arrays(arrays, path.name)
+    arrays = load_arrays(path)
     if len(arrays) == 1 and (only := next(iter(arrays.values()))).ndim == 2 and only.dtype.kind in "iu":
         return [Document(check_array(row, f"row {i}"), f"row {i}") for i, row in enumerate(only, start=1)]
-    return [Document(check_array(array, key), key) for key, array in arrays.items()]
-
-
-def _flat_arrays(arrays: dict[str, NDArray[Any]], name: str) -> list[Document]:
-    values = check_array(arrays["values"], "values")
-    offsets = arrays["offsets"] if "offsets" in arrays else np.append(0, np.cumsum(arrays["lengths"]))
-    if offsets.ndim != 1 or offsets.dtype.kind not in "iu" or len(offsets) < 2 or (offsets[1:] < offsets[:-1]).any():
-        raise InputError(f"{name} has offsets that do not rise; expected N + 1 ints, or N lengths")
-    if offsets[0] != 0 or offsets[-1] != len(values):
-        raise InputError(f"{name} has offsets from {offsets[0]} to {offsets[-1]}; expected 0 to {len(values)}")
-    weights = arrays.get("weights", np.ones(len(offsets) - 1))
-    if weights.shape != (len(offsets) - 1,):
-        raise InputError(f"{name} has weights of shape {weights.shape}; expected ({len(offsets) - 1},), one a sequence")
-    return [
-        Document(values[begin:end], f"sequence {i}", weight=float(weight))
-        for i, (begin, end, weight) in enumerate(zip(offsets[:-1], offsets[1:], weights, strict=True))
-    ]
+    return split_arrays(arrays, path.name, check_array)

@@ -1,61 +1,23 @@
-"""`Sequences`, a data set of ragged sequences, and `Batch`, the padded tensors a model sees."""
+"""`Sequences`, a data set of ragged sequences, some of whose tokens may be missing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from probseq.data.batch import Batch
+from probseq.data.checks import check_layout, check_states, check_weights, join, mark_missing
 from probseq.errors import InputError
 
+__all__ = ["Batch", "Sequences"]
+
+_ARRAYS = ("values", "offsets", "weights", "missing", "states")
 _MEMORY_MAP_BYTES = 64 * 2**20  # arrays above this size are mapped, not read, when a saved data set is loaded
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Padded tensors on one device: what a model sees.
-
-    Attributes:
-        values: ``(N, T)`` int64 symbols or ``(N, T, D)`` floats, padded on the right (with 0).
-        lengths: ``(N,)`` int64, the real length of each row, at least 1.
-        weights: ``(N,)`` float64, how often each row counts (1 unless the data set says otherwise).
-        index: ``(N,)`` int64, the row of the data set that each row came from.
-        source: the batch that a conditional model conditions on, row by row, or None.
-    """
-
-    values: Tensor
-    lengths: Tensor
-    weights: Tensor
-    index: Tensor
-    source: Batch | None = None
-
-    @property
-    def mask(self) -> Tensor:
-        """``(N, T)`` bool, True at real tokens."""
-        steps = torch.arange(self.values.shape[1], device=self.values.device)
-        return steps < self.lengths[:, None]
-
-    @property
-    def num_tokens(self) -> int:
-        """The number of real tokens."""
-        return int(self.lengths.sum())
-
-    def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device."""
-        return replace(
-            self,
-            values=self.values.to(device),
-            lengths=self.lengths.to(device),
-            weights=self.weights.to(device),
-            index=self.index.to(device),
-            source=None if self.source is None else self.source.to(device),
-        )
 
 
 class Sequences:
@@ -65,17 +27,26 @@ class Sequences:
 
     Args:
         values: ``(total,)`` non-negative ints (symbols) or ``(total, D)`` floats (vectors), all sequences end to end.
+            NaN marks an entry of a vector that was not observed; single entries may be missing.
         offsets: ``(N + 1,)`` ints; sequence ``i`` is ``values[offsets[i]:offsets[i + 1]]``.
         weights: ``(N,)`` positive floats, how often each sequence counts. Default: 1 each.
         source: N sequences to condition on, one for each sequence, or None.
+        missing: ``(total,)`` bool, True at steps of which nothing was observed; whatever `values` has there is not
+            read, and is kept as -1 or NaN. A model integrates over what is missing, so such a step scores 0 nats.
+        states: ``(total,)`` ints, the hidden states that are known, -1 where unknown. Default: none is known.
+
+    Attributes:
+        missing: as given, and True also where a whole vector is NaN; None where every step was observed.
 
     Raises:
-        InputError: an empty sequence, negative symbols, offsets or weights that do not fit.
+        InputError: an empty sequence, negative symbols, infinite values, or arrays that do not fit one another.
 
     Example:
         >>> data = Sequences.from_list([[0, 1, 2], [3]])
         >>> len(data), data.num_tokens, data[1].tolist()
         (2, 4, [3])
+        >>> Sequences.from_list([[[0.5], [float("nan")]], [[1.5]]]).num_observed.tolist()
+        [1, 1]
     """
 
     def __init__(
@@ -84,52 +55,38 @@ class Sequences:
         offsets: NDArray[Any],
         weights: NDArray[Any] | None = None,
         source: Sequences | None = None,
+        *,
+        missing: NDArray[Any] | None = None,
+        states: NDArray[Any] | None = None,
     ) -> None:
-        self.values = values
         self.offsets = np.asarray(offsets, dtype=np.int64)
+        check_layout(values, self.offsets)
+        self.values, self.missing = mark_missing(values, missing)
+        self.states = check_states(states, len(values))
+        self.weights = check_weights(weights, len(self))
         self.source = source
-        self.weights = np.ones(len(self)) if weights is None else np.asarray(weights, dtype=np.float64)
-        self._check(weighted=weights is not None)
-
-    def _check(self, weighted: bool) -> None:
-        integral = np.issubdtype(self.values.dtype, np.integer)
-        if not (integral and self.values.ndim == 1) and not (
-            np.issubdtype(self.values.dtype, np.floating) and self.values.ndim == 2
-        ):
-            raise InputError(
-                f"sequences hold an array of dtype {self.values.dtype} and {self.values.ndim} axes; "
-                "expected symbols (total,) of an integer dtype or vectors (total, D) of a float dtype"
-            )
-        if self.offsets.ndim != 1 or len(self.offsets) == 0:
-            raise InputError("offsets must be a vector of N + 1 positions, starting at 0")
-        if self.offsets[0] != 0 or self.offsets[-1] != len(self.values):
-            raise InputError(
-                f"offsets run from {self.offsets[0]} to {self.offsets[-1]}; expected 0 to {len(self.values)}"
-            )
-        if len(self) and (short := int(self.lengths.min())) < 1:
-            where = int(np.argmin(self.lengths))
-            raise InputError(f"sequence {where} has length {short}; expected at least 1 token: drop empty sequences")
-        signed = np.issubdtype(self.values.dtype, np.signedinteger)  # unsigned ones need no look, which may be long
-        if signed and len(self.values) and (low := int(self.values.min())) < 0:
-            raise InputError(f"symbol {low} is negative; expected ids 0 to V - 1")
-        if self.weights.shape != (len(self),):
-            raise InputError(f"weights have shape {self.weights.shape}; expected ({len(self)},), one for each sequence")
-        if weighted and not (np.isfinite(self.weights).all() and (self.weights > 0).all()):
-            raise InputError("weights must be finite and positive; drop sequences that should not count")
-        if self.source is not None and len(self.source) != len(self):
-            raise InputError(f"source has {len(self.source)} sequences; expected {len(self)}, one for each sequence")
+        if source is not None and len(source) != len(self):
+            raise InputError(f"source has {len(source)} sequences; expected {len(self)}, one for each sequence")
 
     @classmethod
     def from_list(
         cls,
-        sequences: Iterable[Sequence[int] | NDArray[Any]],
+        sequences: Iterable[Sequence[Any] | NDArray[Any]],
         weights: Sequence[float] | None = None,
         source: Sequences | None = None,
+        *,
+        missing: Iterable[Sequence[bool] | NDArray[Any]] | None = None,
+        states: Iterable[Sequence[int] | NDArray[Any]] | None = None,
     ) -> Sequences:
         """Build from lists of symbols, or arrays of symbols ``(T,)`` or of vectors ``(T, D)``.
 
+        Args:
+            sequences: one list or array for each sequence.
+            weights, source: as above.
+            missing, states: as above, as one list or array for each sequence.
+
         Raises:
-            InputError: an empty sequence, or sequences of different kinds or dimensions.
+            InputError: an empty sequence, sequences of different kinds or dimensions, lists of other lengths.
         """
         arrays = [np.asarray(one) for one in sequences]
         for i, one in enumerate(arrays):
@@ -143,9 +100,14 @@ class Sequences:
                 )
         lengths = [len(one) for one in arrays]
         flat = np.concatenate(arrays) if arrays else np.zeros(0, dtype=np.int64)
-        if flat.ndim == 2:
-            flat = flat.astype(np.float64)
-        return cls(flat, np.cumsum([0, *lengths]), None if weights is None else np.asarray(weights), source)
+        return cls(
+            flat.astype(np.float64) if flat.ndim == 2 else flat,
+            np.cumsum([0, *lengths]),
+            None if weights is None else np.asarray(weights),
+            source,
+            missing=None if missing is None else join(missing, lengths, "missing"),
+            states=None if states is None else join(states, lengths, "states"),
+        )
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -162,10 +124,19 @@ class Sequences:
             i = int(item) % len(self)
             return self.values[self.offsets[i] : self.offsets[i + 1]]
         rows = np.arange(len(self))[item if isinstance(item, slice) else np.asarray(item)]
-        parts = [self[int(i)] for i in rows]
-        flat = np.concatenate(parts) if parts else self.values[:0]
-        source = None if self.source is None else self.source[rows]
-        return Sequences(flat, np.cumsum([0, *map(len, parts)]), self.weights[rows], source)
+        return Sequences(
+            self._take(self.values, rows),
+            np.cumsum([0, *self.lengths[rows]]),
+            self.weights[rows],
+            None if self.source is None else self.source[rows],
+            missing=None if self.missing is None else self._take(self.missing, rows),
+            states=None if self.states is None else self._take(self.states, rows),
+        )
+
+    def _take(self, flat: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
+        """What an array along all tokens has for the given sequences."""
+        parts = [flat[self.offsets[i] : self.offsets[i + 1]] for i in rows]
+        return np.concatenate(parts) if parts else flat[:0]
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         return (self[i] for i in range(len(self)))
@@ -181,8 +152,15 @@ class Sequences:
 
     @property
     def num_tokens(self) -> int:
-        """The number of tokens (symbols or vectors) in all sequences."""
+        """The number of tokens (symbols or vectors) in all sequences, observed or not."""
         return len(self.values)
+
+    @property
+    def num_observed(self) -> NDArray[np.int64]:
+        """``(N,)`` the number of tokens of each sequence of which something was observed."""
+        if self.missing is None:
+            return self.lengths
+        return np.diff(np.append(0, np.cumsum(~self.missing))[self.offsets])
 
     @property
     def is_symbolic(self) -> bool:
@@ -208,7 +186,7 @@ class Sequences:
         rows = np.repeat(np.arange(len(self)), counts)
         within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)  # 0, 1, ... in each sequence
         offsets = np.append(self.offsets[rows] + length * within, self.offsets[-1])
-        return Sequences(self.values, offsets, self.weights[rows])
+        return Sequences(self.values, offsets, self.weights[rows], missing=self.missing, states=self.states)
 
     def batches(
         self,
@@ -258,42 +236,44 @@ class Sequences:
         if len(rows) == 0:
             raise InputError("a batch needs at least one sequence; the data set is empty")
         lengths = self.lengths[rows]
-        longest = int(lengths.max())
-        position = self.offsets[rows][:, None] + np.arange(longest)
-        real = np.arange(longest) < lengths[:, None]
-        values = np.asarray(self.values[np.where(real, position, 0)])
-        values = values.astype(np.int64 if self.is_symbolic else np.float64)
-        values[~real] = 0
+        real = np.arange(int(lengths.max())) < lengths[:, None]
+        position = np.where(real, self.offsets[rows][:, None] + np.arange(real.shape[1]), 0)
+
+        def pad(flat: NDArray[Any], dtype: type, value: int) -> torch.Tensor:
+            padded: NDArray[Any] = np.asarray(flat[position]).astype(dtype)
+            padded[~real] = value
+            return torch.from_numpy(padded).to(device)
+
         return Batch(
-            values=torch.from_numpy(values).to(device),
+            values=pad(self.values, np.int64 if self.is_symbolic else np.float64, 0),
             lengths=torch.from_numpy(lengths).to(device),
             weights=torch.from_numpy(self.weights[rows]).to(device),
             index=torch.from_numpy(rows).to(device),
             source=None if self.source is None else self.source.batch(rows, device),
+            states=None if self.states is None else pad(self.states, np.int64, -1),
         )
 
     def save(self, folder: str | Path) -> None:
-        """Write ``values.npy``, ``offsets.npy``, ``weights.npy`` (and a folder ``source``) for `load`."""
+        """Write ``values.npy``, ``offsets.npy``, ``weights.npy`` and, where there are any, ``missing.npy``,
+        ``states.npy`` and a folder ``source``, for `load`."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / "values.npy", self.values)
-        np.save(folder / "offsets.npy", self.offsets)
-        np.save(folder / "weights.npy", self.weights)
+        for name in _ARRAYS:
+            (folder / f"{name}.npy").unlink(missing_ok=True)  # of data that were saved here before
+            if (array := getattr(self, name)) is not None:
+                np.save(folder / f"{name}.npy", array)
         if self.source is not None:
             self.source.save(folder / "source")
 
     @classmethod
     def load(cls, folder: str | Path) -> Sequences:
-        """Read what `save` wrote; values larger than 64 MiB are memory-mapped."""
+        """Read what `save` wrote; arrays larger than 64 MiB are memory-mapped."""
         folder = Path(folder)
-        path = folder / "values.npy"
-        if not path.is_file():
+        if not (folder / "values.npy").is_file():
             raise InputError(f"no sequences in {folder}: expected the file values.npy")
-        large = path.stat().st_size > _MEMORY_MAP_BYTES
-        source = cls.load(folder / "source") if (folder / "source").is_dir() else None
-        return cls(
-            np.load(path, mmap_mode="r" if large else None, allow_pickle=False),
-            np.load(folder / "offsets.npy", allow_pickle=False),
-            np.load(folder / "weights.npy", allow_pickle=False),
-            source,
-        )
+        found = {name: path for name in _ARRAYS if (path := folder / f"{name}.npy").is_file()}
+        arrays = {
+            name: np.load(path, mmap_mode="r" if path.stat().st_size > _MEMORY_MAP_BYTES else None, allow_pickle=False)
+            for name, path in found.items()
+        }
+        return cls(source=cls.load(folder / "source") if (folder / "source").is_dir() else None, **arrays)

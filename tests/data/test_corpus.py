@@ -109,19 +109,19 @@ def test_vectors_and_weights(tmp_path):
     lengths = np.full(20, 5)
     np.savez(tmp_path / "a.npz", values=rng.normal(size=(100, 3)), lengths=lengths, weights=np.arange(1.0, 21))
     corpus = read_corpus(tmp_path / "a.npz", window=4)
-    assert corpus.level == "real"
+    assert corpus.level == "vector"
     assert corpus.vocabulary is None
     assert corpus.train.values.shape[1] == 3
     total = sum(float(part.weights.sum()) for part in corpus.parts.values())
     assert total == np.arange(1.0, 21).sum()  # five steps are one window: a last window of one is joined
-    with pytest.raises(InputError, match="holds vectors of 3 real numbers; expected symbols"):
+    with pytest.raises(InputError, match="holds vectors of size 3; expected symbols"):
         _ = corpus.num_symbols
 
 
 def test_ints_among_floats_are_floats(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"values": [1, 2]}\n{"values": [0.5, 2]}\n{"values": [3, 4]}\n', encoding="utf-8")
-    assert read_corpus(path).level == "real"
+    assert read_corpus(path).level == "vector"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from probseq.data.catalog import load_corpus
 from probseq.data.generated import entropy_bounds, markov_log_prob, stationary
@@ -183,3 +184,46 @@ def test_the_verb_agrees_with_the_subject_and_not_with_its_neighbour():
 def test_bad_input(name, options, sentence):
     with pytest.raises(InputError, match=sentence):
         load_corpus(name, **options)
+
+
+def gaussian(parameters, k, x):
+    return stats.norm.pdf(x, parameters["mean"][k], parameters["scale"][k]).prod()
+
+
+def poisson(parameters, k, x):
+    return stats.poisson.pmf(x[0], parameters["rate"][k])
+
+
+VECTORS = {"gaussian-hmm": gaussian, "poisson-hmm": poisson}
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_the_density_of_vectors_is_the_sum_over_paths(name):
+    corpus = load_corpus(name, num_sequences=10, length=4)
+    known = corpus.truth.parameters
+    for x, given in zip(corpus.test, corpus.truth.log_prob(corpus.test), strict=True):
+        total = 0.0
+        for path in itertools.product(range(3), repeat=len(x)):
+            p = known["initial"][path[0]] * VECTORS[name](known, path[0], x[0])
+            for t in range(1, len(x)):
+                p *= known["transition"][path[t - 1], path[t]] * VECTORS[name](known, path[t], x[t])
+            total += p
+        assert given == pytest.approx(np.log(total), rel=1e-12)
+    assert corpus.truth.test_nats_per_token == pytest.approx(-corpus.truth.log_prob(corpus.test).sum() / 4)
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_drawn_vectors_have_the_moments_of_the_model(name):
+    corpus = load_corpus(name, num_sequences=400, length=100)
+    known = corpus.truth.parameters
+    mean = known.get("mean", known.get("rate", np.zeros(0))[:, None] if "rate" in known else None)
+    variance = known["scale"] ** 2 if "scale" in known else mean
+    weights = known["initial"]
+    expected = weights @ mean
+    spread = weights @ (variance + mean**2) - expected**2
+    values = corpus.train.values
+    assert values.mean(axis=0) == pytest.approx(expected, abs=0.06 * np.sqrt(spread).max())
+    assert values.var(axis=0) == pytest.approx(spread, rel=0.08)
+    assert corpus.level == "vector"
+    assert corpus.vocabulary is None
+    assert corpus.emission == name.removesuffix("-hmm")

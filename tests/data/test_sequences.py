@@ -46,6 +46,8 @@ def test_selection_keeps_weights_and_source():
         (np.array([1, -2]), [0, 2], None, "symbol -2 is negative"),
         (np.array([1, 2]), [0, 3], None, "offsets run from 0 to 3; expected 0 to 2"),
         (np.array([1.0, 2.0]), [0, 2], None, "expected symbols"),
+        (np.ones((2, 0)), [0, 2], None, "expected symbols"),
+        (np.array([[1.0], [np.inf]]), [0, 2], None, "step 1 of all holds an infinite value; expected finite numbers"),
         (np.array([1, 2]), [0, 1, 2], [1.0], "weights have shape"),
         (np.array([1, 2]), [0, 1, 2], [1.0, 0.0], "finite and positive"),
         (np.array([1, 2]), [0, 1, 2], [1.0, np.nan], "finite and positive"),

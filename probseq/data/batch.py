@@ -1,0 +1,59 @@
+"""`Batch`, the padded tensors that a model sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded tensors on one device: what a model sees.
+
+    Attributes:
+        values: ``(N, T)`` int64 symbols or ``(N, T, D)`` floats, padded on the right (with 0). A symbol that was not
+            observed is -1, an entry of a vector that was not observed is NaN.
+        lengths: ``(N,)`` int64, the real length of each row, at least 1.
+        weights: ``(N,)`` float64, how often each row counts (1 unless the data set says otherwise).
+        index: ``(N,)`` int64, the row of the data set that each row came from.
+        source: the batch that a conditional model conditions on, row by row, or None.
+        states: ``(N, T)`` int64, the hidden states that are known, -1 where unknown and at padding; None where none is.
+    """
+
+    values: Tensor
+    lengths: Tensor
+    weights: Tensor
+    index: Tensor
+    source: Batch | None = None
+    states: Tensor | None = None
+
+    @property
+    def mask(self) -> Tensor:
+        """``(N, T)`` bool, True at real tokens."""
+        steps = torch.arange(self.values.shape[1], device=self.values.device)
+        return steps < self.lengths[:, None]
+
+    @property
+    def observed(self) -> Tensor:
+        """``(N, T)`` bool, True at real tokens of which at least one entry was observed."""
+        seen = ~self.values.isnan().all(-1) if self.values.ndim == 3 else self.values >= 0
+        return self.mask & seen
+
+    @property
+    def num_tokens(self) -> int:
+        """The number of real tokens, observed or not."""
+        return int(self.lengths.sum())
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        return replace(
+            self,
+            values=self.values.to(device),
+            lengths=self.lengths.to(device),
+            weights=self.weights.to(device),
+            index=self.index.to(device),
+            source=None if self.source is None else self.source.to(device),
+            states=None if self.states is None else self.states.to(device),
+        )
