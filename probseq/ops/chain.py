@@ -16,10 +16,10 @@ weight :math:`g_t` on :math:`\log c_t`,
 
 and for :math:`g_t = 1` the product :math:`u_t \bar u_t` is the posterior :math:`p(s_t \mid x)`.
 
-All functions take the emissions as a *table* of log-potentials ``(R, M, K)`` and an ``index`` ``(N, T)`` of its rows:
-for symbols the table has one row for each symbol (M = V) and the index is the data itself, so nothing of size
-(R, N, T, K) is built to hold emissions. Every row is shifted by its maximum before it is exponentiated, so real-valued
-observations of any scale are safe.
+All functions take `Potentials`. The emissions are a *table* of log-potentials ``(R, M, K)`` and an ``index`` ``(N, T)``
+of its rows: for symbols the table has one row for each symbol (M = V) and the index is the data itself, so nothing of
+size (R, N, T, K) is built to hold emissions. Every row is shifted by its maximum before it is exponentiated, so
+real-valued observations of any scale are safe.
 
 Reference:
     L. R. Rabiner (1989), "A tutorial on hidden Markov models and selected applications in speech recognition".
@@ -27,271 +27,143 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from probseq.ops import chain_compiled
+from probseq.ops import chain_compiled, chain_tensor
 
-_BYTES = 256 * 2**20  # what one pass may hold of forward messages; longer work is split over sequences
+Gradients: TypeAlias = tuple[Tensor, Tensor, Tensor]
+"""With respect to the probabilities `initial` and `transition`, and to the table `log_emission`."""
+
+
+class Potentials(NamedTuple):
+    """What the engine is asked about: the parameters of R chains and N observed sequences.
+
+    Attributes:
+        initial: ``(R, 1, K)``, ``p(s_1)`` of all sequences, or ``(R, N, K)``, one for each.
+        transition: ``(R, L, K, K)``; row j of a matrix is ``p(s_t | s_{t-1} = j)``. L = 1 for a homogeneous chain.
+        log_emission: ``(R, M, K)``, a table of log-potentials.
+        index: ``(N, T)`` int64, the row of the table that each token uses. Padding may hold any valid row.
+        lengths: ``(N,)`` int64, from 1 to T.
+        step: ``(N, T)`` int64, the matrix of `transition` that leads to step t (column 0 is ignored), or None: the
+            first one, everywhere.
+    """
+
+    initial: Float[Tensor, "R #N K"]
+    transition: Float[Tensor, "R L K K"]
+    log_emission: Float[Tensor, "R M K"]
+    index: Int[Tensor, "N T"]  # type: ignore[assignment]  # a tuple has a method of that name
+    lengths: Int[Tensor, "N"]
+    step: Int[Tensor, "N T"] | None = None
 
 
 class Counts(NamedTuple):
     """What the E-step knows: expected counts, summed over the (weighted) sequences."""
 
     log_likelihood: Float[Tensor, "R N"]
-    initial: Float[Tensor, "R K"]
-    transition: Float[Tensor, "R K K"]
+    initial: Float[Tensor, "R #N K"]
+    transition: Float[Tensor, "R L K K"]
     emission: Float[Tensor, "R M K"]
 
 
-class _Messages(NamedTuple):
-    """The forward pass in time-major layout, for rows sorted by falling length."""
-
-    alpha: Float[Tensor, "T R N K"]
-    scale: Float[Tensor, "T R N"]
-    active: list[int]
-
-
-def token_log_prob(
-    initial: Float[Tensor, "R K"],
-    transition: Float[Tensor, "R K K"],
-    log_emission: Float[Tensor, "R M K"],
-    index: Int[Tensor, "N T"],
-    lengths: Int[Tensor, "N"],
-) -> Float[Tensor, "R N T"]:
+def token_log_prob(p: Potentials) -> Float[Tensor, "R N T"]:
     """``log p(x_t | x_<t)`` in nats, differentiable in the three parameters; 0 at padding.
 
-    A token that is impossible given its past scores -inf, and so does every token after it.
+    A token that is impossible given its past scores -inf, and so does every token after it; none of these has a
+    gradient.
     """
-    result: Tensor = _TokenLogProb.apply(initial, transition, log_emission, index, lengths)  # type: ignore[no-untyped-call]
+    result: Tensor = _TokenLogProb.apply(*p)  # type: ignore[no-untyped-call]
     return result
 
 
-def expected_counts(
-    initial: Float[Tensor, "R K"],
-    transition: Float[Tensor, "R K K"],
-    log_emission: Float[Tensor, "R M K"],
-    index: Int[Tensor, "N T"],
-    lengths: Int[Tensor, "N"],
-    weights: Float[Tensor, "N"],
-) -> Counts:
+def expected_counts(p: Potentials, weights: Float[Tensor, "N"]) -> Counts:
     """The E-step: log-likelihoods, and expected initial, transition and emission counts.
 
-    Sequences are split so that the messages of one pass stay below a byte budget; the sums are exact.
+    Beliefs are held for spans of steps within a byte budget; the sums do not depend on it. A sequence that is
+    impossible has log-likelihood -inf and adds no counts.
     """
-    table, shift = _exponentiate(log_emission)
-    totals = (torch.zeros_like(initial), torch.zeros_like(transition), torch.zeros_like(table))
-    log_likelihood = initial.new_zeros(len(initial), len(index), dtype=torch.float64)
-    for rows in _chunks(initial, lengths):
-        ones = weights[rows].to(initial.dtype)[:, None].expand(-1, index.shape[1])
-        grad = ones.expand(len(initial), -1, -1)
-        log_prob, *gradients = _forward_backward(initial, transition, table, shift, index[rows], lengths[rows], grad)
-        log_likelihood[:, rows] = log_prob.sum(-1, dtype=torch.float64)
-        for total, gradient in zip(totals, gradients, strict=True):
-            total += gradient
-    factors = (initial, transition, table)
+    log_likelihood, _, gradients = _forward_backward(p, weights[None, :, None], tokens=False)
+    assert gradients is not None
+    initial, transition, emission = gradients
     # The adjoint is a difference, so a count of zero may come out as a rounding error below zero.
-    counts = [(total * factor).clamp(min=0) for total, factor in zip(totals, factors, strict=True)]
+    counts = (part.clamp(min=0) for part in (initial * p.initial, transition * p.transition, emission))
     return Counts(log_likelihood, *counts)
 
 
-def filtered(
-    initial: Float[Tensor, "R K"],
-    transition: Float[Tensor, "R K K"],
-    log_emission: Float[Tensor, "R M K"],
-    index: Int[Tensor, "N T"],
-    lengths: Int[Tensor, "N"],
-) -> Float[Tensor, "R N T K"]:
-    """``p(s_t | x_1..x_t)``, the belief after each token; 0 at padding."""
-    order, inverse = _by_length(lengths)
-    messages = _forward(initial, transition, _exponentiate(log_emission)[0], index[order], lengths[order])
-    return messages.alpha.permute(1, 2, 0, 3)[:, inverse]
+def filtered(p: Potentials) -> Float[Tensor, "R N T K"]:
+    """``p(s_t | x_1..x_t)``, the belief after each token; 0 at padding and from an impossible token on."""
+    return _beliefs(p, after=True)
 
 
-def posterior_marginals(
-    initial: Float[Tensor, "R K"],
-    transition: Float[Tensor, "R K K"],
-    log_emission: Float[Tensor, "R M K"],
-    index: Int[Tensor, "N T"],
-    lengths: Int[Tensor, "N"],
-) -> Float[Tensor, "R N T K"]:
-    """``p(s_t | x)``, the belief about each state given the whole sequence; 0 at padding."""
-    order, inverse = _by_length(lengths)
-    table = _exponentiate(log_emission)[0]
-    messages = _forward(initial, transition, table, index[order], lengths[order])
-    marginals = torch.zeros_like(messages.alpha)
-    ones = initial.new_ones(len(initial), *index.shape)
-    for t, adjoint, _ in _backward(messages, transition, table, index[order], ones):
-        n = messages.active[t]
-        marginals[t, :, :n] = (adjoint * messages.alpha[t, :, :n] * messages.scale[t, :, :n, None]).clamp(min=0)
-    return marginals.permute(1, 2, 0, 3)[:, inverse]
+def predicted(p: Potentials) -> Float[Tensor, "R N T K"]:
+    """``p(s_t | x_1..x_{t-1})``, the belief before each token; 0 at padding and after an impossible token."""
+    return _beliefs(p, after=False)
 
 
-def viterbi(
-    initial: Float[Tensor, "R K"],
-    transition: Float[Tensor, "R K K"],
-    log_emission: Float[Tensor, "R M K"],
-    index: Int[Tensor, "N T"],
-    lengths: Int[Tensor, "N"],
-) -> tuple[Int[Tensor, "R N T"], Float[Tensor, "R N"]]:
-    """The most probable state path of each sequence and its ``log p(s, x)`` in nats; -1 at padding.
+def posterior_marginals(p: Potentials) -> Float[Tensor, "R N T K"]:
+    """``p(s_t | x)``, the belief about each state given the whole sequence; 0 at padding and if x is impossible.
 
-    Reference:
-        A. J. Viterbi (1967), "Error bounds for convolutional codes and an asymptotically optimum decoding algorithm".
+    They are the expected counts of a table with one row for each token.
     """
-    log_transition = transition.log()
-    steps = index.shape[1]
-    best = initial.log()[:, None] + log_emission[:, index[:, 0]]  # (R, N, K)
-    back = torch.zeros(steps, *best.shape, dtype=torch.int16, device=best.device)
-    states = torch.arange(best.shape[-1], device=best.device).expand_as(best)
-    for t in range(1, steps):
-        value, arg = (best[..., None] + log_transition[:, None]).max(dim=2)  # (R, N, K)
-        real = (t < lengths)[:, None]
-        best = torch.where(real, value + log_emission[:, index[:, t]], best)
-        back[t] = torch.where(real, arg, states)  # at padding the path stays where it is
-    log_prob, state = best.max(dim=-1)
-    path = torch.empty(*state.shape, steps, dtype=torch.int64, device=state.device)
-    for t in reversed(range(steps)):
-        path[..., t] = state
-        state = back[t].long().gather(-1, state[..., None])[..., 0]
-    padding = torch.arange(steps, device=lengths.device) >= lengths[:, None]
-    return path.masked_fill(padding, -1), log_prob
-
-
-def sample_paths(
-    initial: Float[Tensor, "R K"],
-    transition: Float[Tensor, "R K K"],
-    log_emission: Float[Tensor, "R M K"],
-    index: Int[Tensor, "N T"],
-    lengths: Int[Tensor, "N"],
-    generator: torch.Generator | None = None,
-) -> Int[Tensor, "R N T"]:
-    """One draw of each state path from ``p(s | x)``: forward filtering, backward sampling; -1 at padding."""
-    belief = filtered(initial, transition, log_emission, index, lengths)
-    restarts, num, steps, states = belief.shape
-    path = torch.full((restarts, num, steps), -1, dtype=torch.int64, device=belief.device)
-    later = belief.new_ones(restarts, num, states)
-    for t in reversed(range(steps)):
-        weight = belief[:, :, t] * later
-        weight = torch.where((t < lengths)[:, None], weight, 1.0)  # any draw will do at padding
-        draw = torch.multinomial(weight.flatten(0, 1), 1, generator=generator).view(restarts, num)
-        path[:, :, t] = torch.where(t < lengths, draw, -1)
-        arriving = transition.transpose(1, 2)[torch.arange(restarts, device=draw.device)[:, None], draw]  # (R, N, K)
-        later = torch.where((t < lengths)[:, None], arriving, 1.0)
-    return path
+    own = torch.arange(p.index.numel(), device=p.index.device).view(p.index.shape)
+    one_each = p._replace(log_emission=p.log_emission[:, p.index.flatten()], index=own)
+    ones = p.log_emission.new_ones(len(p.index))
+    return expected_counts(one_each, ones).emission.view(-1, *own.shape, p.log_emission.shape[-1])
 
 
 class _TokenLogProb(torch.autograd.Function):
     """Forward filtering with the explicit adjoint, so that autograd keeps no tape through time."""
 
     @staticmethod
-    def forward(ctx, initial, transition, log_emission, index, lengths):  # type: ignore[no-untyped-def]
-        table, shift = _exponentiate(log_emission)
-        ctx.save_for_backward(initial, transition, table, shift, index, lengths)
-        parts = [
-            _forward_backward(initial, transition, table, shift, index[rows], lengths[rows], None)[0]
-            for rows in _chunks(initial, lengths)
-        ]
-        return torch.cat(parts, dim=1)
+    def forward(ctx: Any, *args: Any) -> Tensor:
+        p = Potentials(*args)
+        ctx.save_for_backward(*args)
+        terms: Tensor = _forward_backward(p, None, tokens=True)[1]
+        return terms.to(p.log_emission.dtype)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad):  # type: ignore[no-untyped-def]
-        initial, transition, table, shift, index, lengths = ctx.saved_tensors
-        totals = (torch.zeros_like(initial), torch.zeros_like(transition), torch.zeros_like(table))
-        for rows in _chunks(initial, lengths):
-            parts = _forward_backward(initial, transition, table, shift, index[rows], lengths[rows], grad[:, rows])
-            for total, part in zip(totals, parts[1:], strict=True):
-                total += part
-        return totals[0], totals[1], totals[2] * table, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        p = Potentials(*ctx.saved_tensors)
+        if torch.is_grad_enabled():  # this gradient will be differentiated again
+            wanted = [part for part in p[:3] if part.requires_grad]
+            terms = chain_tensor.differentiable(p)
+            given = iter(torch.autograd.grad(terms, wanted, grad, create_graph=True, materialize_grads=True))
+            return *(next(given) if part.requires_grad else None for part in p[:3]), None, None, None
+        return *_forward_backward(p, grad, tokens=False)[2], None, None, None
 
 
 def _exponentiate(log_emission: Tensor) -> tuple[Tensor, Tensor]:
     """The table in probability space, each row shifted so that its largest entry is 1, and the shifts ``(R, M)``."""
-    shift = log_emission.detach().amax(dim=-1)
+    shift = log_emission.amax(dim=-1)
     shift = shift.masked_fill(~shift.isfinite(), 0.0)  # a row that is impossible in every state stays 0
-    return (log_emission.detach() - shift[..., None]).exp(), shift
+    return (log_emission - shift[..., None]).exp(), shift
 
 
-def _chunks(initial: Tensor, lengths: Tensor) -> Iterator[slice]:
-    restarts, states = initial.shape
-    longest = int(lengths.max())
-    per_sequence = max(1, longest * restarts * states * initial.element_size() * 2)
-    size = max(1, _BYTES // per_sequence)
-    return (slice(begin, begin + size) for begin in range(0, len(lengths), size))
+def _forward_backward(p: Potentials, weights: Tensor | None, tokens: bool) -> tuple[Tensor, Any, Any]:
+    """As `chain_tensor.forward_backward`, also where beliefs underflow."""
+    p = p._replace(initial=p.initial.detach(), transition=p.transition.detach(), log_emission=p.log_emission.detach())
+    table, shift = _exponentiate(p.log_emission)
+    engine = chain_compiled if chain_compiled.suits(table) else chain_tensor
+    log_likelihood, terms, gradients = engine.forward_backward(p, table, shift, weights, tokens)
+    lost = log_likelihood == -torch.inf
+    if lost.any() and (lost := lost & ~_hopeless(p)).any():
+        from probseq.ops import chain_log
+
+        log_likelihood[lost] = chain_log.again(p, lost, weights, terms, gradients)[lost]
+    return log_likelihood, terms, gradients
 
 
-def _by_length(lengths: Tensor) -> tuple[Tensor, Tensor]:
-    order = torch.argsort(lengths, descending=True, stable=True)
-    return order, torch.argsort(order)
+def _hopeless(p: Potentials) -> Tensor:
+    """(R, N): True for sequences with a token that no state can emit."""
+    real = torch.arange(p.index.shape[1], device=p.index.device) < p.lengths[:, None]
+    return ((p.log_emission.amax(dim=-1) == -torch.inf)[:, p.index] & real).any(dim=-1)
 
 
-def _forward_backward(
-    initial: Tensor,
-    transition: Tensor,
-    table: Tensor,
-    shift: Tensor,
-    index: Tensor,
-    lengths: Tensor,
-    grad: Tensor | None,
-) -> tuple[Tensor, ...]:
-    """``log p(x_t | x_<t)`` (R, N, T), 0 at padding, and with `grad` (R, N, T) the gradients of ``sum(grad * log p)``.
-
-    The gradients are with respect to the *probabilities* (initial, transition, table).
-    """
-    if chain_compiled.suits(initial):
-        return chain_compiled.forward_backward(initial, transition, table, shift, index, lengths, grad)
-    order, inverse = _by_length(lengths)
-    index, lengths = index[order], lengths[order]
-    messages = _forward(initial, transition, table, index, lengths)
-    padding = torch.arange(index.shape[1], device=index.device) >= lengths[:, None]
-    log_prob = (messages.scale.log().permute(1, 2, 0) + shift[:, index]).masked_fill(padding, 0.0)[:, inverse]
-    if grad is None:
-        return (log_prob,)
-    d_initial, d_table = torch.zeros_like(initial), torch.zeros_like(table)
-    push = torch.zeros_like(messages.alpha)  # b_t * adjoint of u_t, kept to count pairs in one product
-    for t, adjoint, emission in _backward(messages, transition, table, index, grad[:, order]):
-        n = messages.active[t]
-        push[t, :, :n] = adjoint * emission
-        prior = initial[:, None] if t == 0 else messages.alpha[t - 1, :, :n] @ transition
-        d_table.index_add_(1, index[:n, t], adjoint * prior)
-        if t == 0:
-            d_initial = push[0].sum(dim=1)
-    before = messages.alpha[:-1].permute(1, 3, 0, 2).flatten(2)  # (R, K, (T-1) N)
-    after = push[1:].permute(1, 0, 2, 3).flatten(1, 2)  # (R, (T-1) N, K)
-    return log_prob, d_initial, before @ after, d_table
-
-
-def _forward(initial: Tensor, transition: Tensor, table: Tensor, index: Tensor, lengths: Tensor) -> _Messages:
-    (num, steps), (restarts, states) = index.shape, initial.shape
-    active = (lengths[:, None] > torch.arange(steps, device=lengths.device)).sum(dim=0).tolist()
-    alpha = initial.new_zeros(steps, restarts, num, states)
-    scale = initial.new_ones(steps, restarts, num)
-    for t, n in enumerate(active):
-        prior = initial[:, None] if t == 0 else alpha[t - 1, :, :n] @ transition
-        joint = prior * table[:, index[:n, t]]  # (R, n, K)
-        total = joint.sum(dim=-1)
-        scale[t, :, :n] = total
-        alpha[t, :, :n] = joint / total.masked_fill(total == 0, 1.0)[..., None]
-    return _Messages(alpha, scale, active)
-
-
-def _backward(
-    messages: _Messages, transition: Tensor, table: Tensor, index: Tensor, grad: Tensor
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """For t from last to first: t, the adjoint of u_t (R, n, K), and the emissions b_t (R, n, K)."""
-    alpha, scale, active = messages
-    transposed = transition.transpose(1, 2)
-    later = torch.zeros_like(alpha[0])  # adjoint of alpha_t; 0 for sequences that ended at t
-    for t in reversed(range(len(active))):
-        n = active[t]
-        inner = (later[:, :n] * alpha[t, :, :n]).sum(dim=-1)
-        total = scale[t, :, :n]
-        adjoint = (later[:, :n] + (grad[:, :n, t] - inner)[..., None]) / total.masked_fill(total == 0, 1.0)[..., None]
-        emission = table[:, index[:n, t]]
-        yield t, adjoint, emission
-        later[:, :n] = (adjoint * emission) @ transposed
+def _beliefs(p: Potentials, after: bool) -> Tensor:
+    table = _exponentiate(p.log_emission.detach())[0]
+    engine = chain_compiled if chain_compiled.suits(table) else chain_tensor
+    result: Tensor = engine.beliefs(p, table, after)
+    return result

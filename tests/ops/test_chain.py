@@ -1,173 +1,217 @@
-"""The engine against enumeration, against its compiled twin, and against Pyro."""
+"""The engine against sums over all paths, by every implementation."""
 
 import math
 
-import pyro
+import brute_force
 import pytest
 import torch
+from brute_force import potentials, random_potentials
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import hmm_joint, hmm_log_prob
-from pyro.infer import TraceEnum_ELBO
-from strategies import chains
 
-import probseq as ps
-from probseq.ops import chain, chain_compiled
+from probseq.ops import chain, chain_compiled, chain_tensor
 
 EXACT = {"atol": 1e-10, "rtol": 0}
+FORMS = {"tensor": {}, "walk": {"_FEW_SEQUENCES": 10**6}, "lanes": {"_FEW_SEQUENCES": 1},
+         "rows": {"_FEW_SEQUENCES": 1, "_MANY_STATES": 1}}  # fmt: skip
 
 
-@pytest.fixture(params=["compiled", "tensor loop"])
-def engine(request, monkeypatch):
-    """Both implementations of the recursion."""
-    monkeypatch.setattr(chain_compiled, "suits", lambda initial: request.param == "compiled")
+@pytest.fixture(params=FORMS, scope="module")
+def form(request):
+    """Every implementation of the recursion."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chain_compiled, "suits", lambda table: request.param != "tensor")
+        for name, value in FORMS[request.param].items():
+            patch.setattr(chain_compiled, name, value)
+        yield request.param
 
 
-def potentials(model: ps.HMM, data: ps.Sequences):
-    batch = data.batch()
-    arguments = (model.initial, model.transition, model.emission.log_table(batch), batch.values, batch.lengths)
-    return [a.detach() for a in arguments]
+def random_weights(p, seed=0):
+    return torch.rand(len(p.index), dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) + 0.1
 
 
-def random_chain(restarts=2, states=3, symbols=4, seed=0):
-    model = ps.HMM(states, ps.emissions.Categorical(symbols), num_restarts=restarts, seed=seed)
-    return model, ps.Sequences.from_list([[0, 1, 2, 3, 0], [3], [1, 2, 2]])
+# Laws, by enumeration
 
 
-@given(chains())
-def test_likelihood_is_the_sum_over_all_paths(case):
-    model, data = case
-    log_prob = model.token_log_prob(data.batch()).sum(-1)
-    for r in range(model.num_restarts):
-        for i, x in enumerate(data):
-            torch.testing.assert_close(log_prob[r, i], hmm_log_prob(model, r, x.tolist()), **EXACT)
+@given(p=potentials())
+def test_terms_are_the_sums_over_all_paths(form, p):
+    torch.testing.assert_close(chain.token_log_prob(p), brute_force.terms(p), **EXACT)
 
 
-@given(chains())
-def test_counts_marginals_and_paths_are_those_of_enumeration(case):
-    model, data = case
-    arguments = potentials(model, data)
-    marginals = chain.posterior_marginals(*arguments)
-    path, best = chain.viterbi(*arguments)
-    for r in range(model.num_restarts):
-        initial, transition = torch.zeros_like(model.initial[r]), torch.zeros_like(model.transition[r])
-        emission = torch.zeros_like(model.emission.probs[r])
-        for i, x in enumerate(data):
-            joint = hmm_joint(model.initial[r], model.transition[r], model.emission.probs[r], x.tolist())
-            evidence, weight = sum(joint.values()), data.weights[i]
-            expected = torch.zeros_like(marginals[r, i])
-            for states, p in joint.items():
-                share = p / evidence
-                initial[states[0]] += weight * share
-                for t, s in enumerate(states):
-                    expected[t, s] += share
-                    emission[s, x[t]] += weight * share
-                    if t:
-                        transition[states[t - 1], s] += weight * share
-            torch.testing.assert_close(marginals[r, i], expected, **EXACT)
-            torch.testing.assert_close(best[r, i], max(joint.values()).log(), **EXACT)
-            decoded = tuple(path[r, i, : len(x)].tolist())
-            torch.testing.assert_close(joint[decoded], max(joint.values()), **EXACT)
-        for implementation in (True, False):
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(chain_compiled, "suits", lambda _, on=implementation: on)
-                counts = chain.expected_counts(*arguments, torch.as_tensor(data.weights))
-            torch.testing.assert_close(counts.initial[r], initial, **EXACT)
-            torch.testing.assert_close(counts.transition[r], transition, **EXACT)
-            torch.testing.assert_close(counts.emission[r].T, emission, **EXACT)
-
-
-@given(chains(), st.integers(0, 100))
-def test_compiled_equals_tensor_loop_with_any_gradient(case, seed):
-    model, data = case
-    initial, transition, table, index, lengths = potentials(model, data)
-    grad = torch.randn(len(initial), *index.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    results = []
-    for implementation in (True, False):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(chain_compiled, "suits", lambda _, on=implementation: on)
-            shift = torch.ones_like(table[..., 0])
-            results.append(chain._forward_backward(initial, transition, table.exp(), shift, index, lengths, grad))
-    for one, other in zip(*results, strict=True):
+@given(p=potentials(), seed=st.integers(0, 100))
+def test_counts_are_the_expectations_over_all_paths(form, p, seed):
+    weights = random_weights(p, seed)
+    for one, other in zip(chain.expected_counts(p, weights), brute_force.counts(p, weights), strict=True):
         torch.testing.assert_close(one, other, **EXACT)
 
 
-@pytest.mark.usefixtures("engine")
-def test_gradients_are_right():
-    model, data = random_chain()
-    *parameters, index, lengths = potentials(model, data)
-    inputs = [p.clone().requires_grad_() for p in parameters]
-    assert torch.autograd.gradcheck(lambda *p: chain.token_log_prob(*p, index, lengths), inputs)
+@given(p=potentials())
+def test_beliefs_are_the_shares_of_the_paths(form, p):
+    torch.testing.assert_close(chain.posterior_marginals(p), brute_force.beliefs(p, "all"), **EXACT)
+    torch.testing.assert_close(chain.filtered(p), brute_force.beliefs(p, "past"), **EXACT)
+    real = torch.arange(p.index.shape[1]) < p.lengths[:, None]
+    possible = brute_force.terms(p).roll(1, dims=-1)[..., :, :] > -math.inf  # x_<t
+    possible[..., 0] = True
+    expected = torch.where(possible[..., None], brute_force.beliefs(p, "before"), 0.0)
+    torch.testing.assert_close(chain.predicted(p), expected * real[..., None], **EXACT)
 
 
-@pytest.mark.usefixtures("engine")
-def test_splitting_by_bytes_changes_nothing(monkeypatch):
-    model, data = random_chain()
-    arguments, weights = potentials(model, data), torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)
-    whole, terms = chain.expected_counts(*arguments, weights), chain.token_log_prob(*arguments)
-    monkeypatch.setattr(chain, "_BYTES", 1)
-    for one, other in zip(chain.expected_counts(*arguments, weights), whole, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-13, rtol=0)
-    torch.testing.assert_close(chain.token_log_prob(*arguments), terms, atol=1e-13, rtol=0)
+def test_counts_add_up(form):
+    p = random_potentials(num=40, steps=30, states=5)
+    counts = chain.expected_counts(p, random_weights(p))
+    weights = random_weights(p)
+    torch.testing.assert_close(counts.initial.sum((1, 2)), weights.sum().expand(2))
+    torch.testing.assert_close(counts.transition.sum((1, 2, 3)), (weights @ (p.lengths - 1).double()).expand(2))
+    torch.testing.assert_close(counts.emission.sum((1, 2)), (weights @ p.lengths.double()).expand(2))
 
 
-@pytest.mark.usefixtures("engine")
+# Gradients
+
+
+@pytest.mark.parametrize(("matrices", "initials"), [(1, 1), (3, 4)])
+def test_gradients_and_their_gradients_are_right(form, matrices, initials):
+    p = random_potentials(num=4, steps=3, states=2, symbols=2, matrices=matrices, initials=initials)
+    inputs = [part.clone().requires_grad_() for part in p[:3]]
+
+    def log_z(*parts):
+        return chain.token_log_prob(chain.Potentials(*parts, *p[3:]))
+
+    assert torch.autograd.gradcheck(log_z, inputs)
+    if form in ("tensor", "lanes"):  # the second gradient takes one way for all
+        assert torch.autograd.gradgradcheck(log_z, inputs)
+
+
+@given(p=potentials())
+def test_second_path_of_the_gradient_gives_the_same_numbers(form, p):
+    """With a graph, the backward pass is a plain recursion that autograd recorded."""
+    inputs = [part.clone().requires_grad_() for part in p[:3]]
+    value = chain.token_log_prob(chain.Potentials(*inputs, *p[3:]))
+    possible = value.sum(-1, keepdim=True) > -math.inf
+    total = torch.where(possible, value, 0.0).sum()
+    explicit = torch.autograd.grad(total, inputs, retain_graph=True)
+    recorded = torch.autograd.grad(total, inputs, create_graph=True)
+    for part, one, other in zip(p[:3], explicit, recorded, strict=True):
+        factor = 1.0 if part is p.log_emission else part  # a probability of 0 may have any gradient
+        torch.testing.assert_close(one * factor, other * factor, **EXACT)
+
+
+def test_only_what_needs_a_gradient_gets_one(form):
+    p = random_potentials()
+    transition = p.transition.clone().requires_grad_()
+    total = chain.token_log_prob(p._replace(transition=transition)).sum()
+    (first,) = torch.autograd.grad(total, transition, create_graph=True)
+    (second,) = torch.autograd.grad((first**2).sum(), transition)
+    assert second.isfinite().all()
+
+
+# Numbers of every size
+
+
 @pytest.mark.parametrize("shift", [-2000.0, 2000.0])
-def test_potentials_of_any_scale_are_safe(shift):
-    model, data = random_chain()
-    initial, transition, table, index, lengths = potentials(model, data)
-    expected = chain.token_log_prob(initial, transition, table, index, lengths)
-    shifted = chain.token_log_prob(initial, transition, table + shift, index, lengths)
-    mask = torch.arange(index.shape[1]) < lengths[:, None]
-    torch.testing.assert_close(shifted, expected + shift * mask, atol=1e-9, rtol=0)
+def test_potentials_of_any_scale_are_safe(form, shift):
+    p = random_potentials(num=6)
+    real = torch.arange(p.index.shape[1]) < p.lengths[:, None]
+    shifted = chain.token_log_prob(p._replace(log_emission=p.log_emission + shift))
+    torch.testing.assert_close(shifted, chain.token_log_prob(p) + shift * real, atol=1e-9, rtol=0)
 
 
-@pytest.mark.usefixtures("engine")
-def test_an_impossible_symbol_scores_minus_infinity_and_never_nan():
-    initial, transition = torch.tensor([[1.0, 0.0]]), torch.eye(2)[None]
-    table = torch.tensor([[[0.5, 0.0], [0.5, 0.0], [0.0, 1.0]]]).log()  # state 1 is never reached: symbol 2 cannot be
-    index, lengths = torch.tensor([[0, 1, 0, 1], [0, 2, 0, 0]]), torch.tensor([4, 4])
-    terms = chain.token_log_prob(initial, transition, table, index, lengths)[0]
+def test_an_impossible_sequence_scores_minus_infinity_and_counts_for_nothing(form):
+    table = torch.tensor([[[0.5, 0.0], [0.5, 0.0], [0.0, 1.0], [0.0, 0.0]]]).double().log()
+    p = chain.Potentials(
+        initial=torch.tensor([[[1.0, 0.0]]]).double(),
+        transition=torch.eye(2).double()[None, None],  # state 1 is never reached: symbols 2 and 3 cannot be
+        log_emission=table.requires_grad_(),
+        index=torch.tensor([[0, 1, 0, 1], [0, 2, 0, 0], [1, 3, 0, 0], [2, 0, 0, 0]]),
+        lengths=torch.tensor([4, 4, 3, 1]),
+    )
+    terms = chain.token_log_prob(p)[0]
     assert terms[0].isfinite().all()
-    assert terms[1, 0].isfinite()
-    assert (terms[1, 1:] == -torch.inf).all()
-    counts = chain.expected_counts(initial, transition, table, index, lengths, torch.ones(2))
-    assert counts.log_likelihood.tolist()[0][1] == -torch.inf
-    assert not any(part.isnan().any() for part in counts)
+    torch.testing.assert_close(terms[1:, 0].tolist(), [math.log(0.5), math.log(0.5), -math.inf])
+    assert (terms[1, 1:] == -math.inf).all()
+    assert (terms[2, 1:3] == -math.inf).all()
+    assert terms[2, 3] == 0
+    gradient = torch.autograd.grad(terms[0].sum() + terms[1:, 0].nan_to_num(neginf=0).sum(), p.log_emission)[0]
+    assert gradient[0, :, 0].tolist() == [2, 2, 0, 0]
+    counts = chain.expected_counts(p, torch.ones(4))
+    assert counts.log_likelihood[0, 1:].tolist() == [-math.inf] * 3
+    assert counts.emission[0, :, 0].tolist() == [2, 2, 0, 0]
+    assert chain.posterior_marginals(p)[0, 1:].abs().max() == 0
+    assert chain.filtered(p)[0, 1].tolist() == [[1, 0], [0, 0], [0, 0], [0, 0]]
+    assert chain.predicted(p)[0, 1].tolist() == [[1, 0], [1, 0], [0, 0], [0, 0]]
 
 
-def test_long_sequences_do_not_underflow():
-    model, _ = random_chain(restarts=1)
-    long = ps.Sequences.from_list([[0, 1, 2, 3] * 5000])
-    terms = model.token_log_prob(long.batch())
+@pytest.mark.parametrize("matrices", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_token_that_underflows_is_not_impossible(form, dtype, matrices):
+    """States come in order, and token 1 is 2,000 nats likelier in the state where no sequence can be yet."""
+    order = torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.25, 0.75], [0.0, 0.0, 1.0]], dtype=dtype)
+    p = chain.Potentials(
+        initial=torch.tensor([[[1.0, 0.0, 0.0]]], dtype=dtype),
+        transition=order.expand(1, matrices, 3, 3).contiguous(),
+        log_emission=torch.tensor([[[0.0, -3, -5], [-2000, -2001, 0], [-1, -1.5, -1]]], dtype=dtype),
+        index=torch.tensor([[0, 1, 2, 1], [0, 0, 2, 0], [1, 0, 1, 2], [2, 2, 2, 2]]),
+        lengths=torch.tensor([3, 4, 4, 2]),
+        step=torch.tensor([[0, 1, 0, 1]] * 4) if matrices > 1 else None,
+    )
+    weights = torch.tensor([1.0, 2.0, 0.5, 1.0], dtype=torch.float64)
+    tolerance = {"atol": 1e-10 if dtype == torch.float64 else 1e-4, "rtol": 1e-7}
+    exact = p._replace(**{name: getattr(p, name).double() for name in ("initial", "transition", "log_emission")})
+    torch.testing.assert_close(chain.token_log_prob(p).double(), brute_force.terms(exact), **tolerance)
+    for one, other in zip(chain.expected_counts(p, weights), brute_force.counts(exact, weights), strict=True):
+        torch.testing.assert_close(one.double(), other, **tolerance)
+    grad = torch.randn(1, 4, 4, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    table = p.log_emission.clone().requires_grad_()
+    chain.token_log_prob(p._replace(log_emission=table)).backward(grad)
+    torch.testing.assert_close(table.grad.double(), brute_force.emission_gradient(exact, grad[0].double()), **tolerance)
+
+
+def test_a_state_that_cannot_be_reached_does_no_harm(form):
+    """It explains the tokens so much better that the odds in its favor overflow."""
+    p = random_potentials(restarts=1, num=5, steps=2000, states=2, seed=3)
+    p = p._replace(
+        initial=torch.tensor([[[1.0, 0.0]]]).double(),
+        transition=torch.eye(2).double()[None, None],
+        log_emission=torch.tensor([[-2.0, 0.0]]).double().expand(1, 4, 2).contiguous(),
+        lengths=torch.full((5,), 2000),
+    )
+    counts = chain.expected_counts(p, torch.ones(5))
+    torch.testing.assert_close(counts.log_likelihood, torch.full((1, 5), -4000.0).double())
+    assert counts.emission.sum((0, 1)).tolist() == [10000, 0]
+    assert counts.transition[0, 0].tolist() == [[5 * 1999, 0], [0, 0]]
+
+
+def test_long_sequences_do_not_underflow(form):
+    p = random_potentials(restarts=1, num=1, steps=20_000 if form == "walk" else 2_000, seed=1)
+    p = p._replace(lengths=torch.tensor([p.index.shape[1]]))
+    terms = chain.token_log_prob(p)
     assert terms.isfinite().all()
-    assert -4 < terms.mean() < -0.5
+    assert -4 < terms.mean() < 0
 
 
-def test_sampled_paths_have_the_posterior_frequencies(generator):
-    model, _ = random_chain(restarts=1)
-    x = [0, 1, 2, 3]
-    arguments = potentials(model, ps.Sequences.from_list([x] * 4000))
-    draws = chain.sample_paths(*arguments, generator=generator)[0]
-    joint = hmm_joint(model.initial[0], model.transition[0], model.emission.probs[0], x)
-    evidence = sum(joint.values())
-    for path, p in joint.items():
-        expected = (p / evidence).item()
-        frequency = (draws == torch.tensor(path)).all(-1).double().mean().item()
-        assert abs(frequency - expected) <= 5 * (expected * (1 - expected) / 4000) ** 0.5 + 1e-3
+@pytest.mark.parametrize("states", [3, 9])
+def test_float32_is_close_and_its_log_likelihood_is_float64(form, states):
+    p = random_potentials(num=6, steps=50, states=states, seed=2)
+    low = p._replace(**{name: getattr(p, name).float() for name in ("initial", "transition", "log_emission")})
+    weights = random_weights(p)
+    for one, other in zip(chain.expected_counts(low, weights), chain.expected_counts(p, weights), strict=True):
+        torch.testing.assert_close(one.double(), other, atol=1e-4, rtol=1e-5)
+    assert chain.expected_counts(low, weights).log_likelihood.dtype == torch.float64
+    assert chain.token_log_prob(low).dtype == torch.float32
+    shifted = chain.expected_counts(low._replace(log_emission=low.log_emission - 4096), weights)  # exact in float32
+    difference = chain.expected_counts(low, weights).log_likelihood - shifted.log_likelihood
+    torch.testing.assert_close(difference, 4096 * p.lengths.double().expand(2, -1), atol=0.1, rtol=0)
 
 
-def test_pyro_program_equals_engine_in_value_and_gradient():
-    model, data = random_chain()
-    batch = data.batch()
-    engine = model.token_log_prob(batch).sum()
-    expected = torch.autograd.grad(engine, list(model.parameters()))
+# Splitting the work
 
-    given = {"initial": model.initial[:, None], "transition": model.transition, "emission": model.emission.probs}
-    program = pyro.condition(model.program, data=given)
-    elbo = TraceEnum_ELBO(max_plate_nesting=2).differentiable_loss(program, lambda batch: None, batch)
-    flat = [math.lgamma(v.shape[-1]) * v.shape[:-1].numel() for v in given.values()]
-    pyro_value = -elbo - sum(flat)  # without the density of the flat Dirichlet priors
-    torch.testing.assert_close(pyro_value, engine, **EXACT)
-    for one, other in zip(torch.autograd.grad(pyro_value, list(model.parameters())), expected, strict=True):
-        torch.testing.assert_close(one, other, **EXACT)
+
+@given(p=potentials())
+def test_the_byte_budget_changes_nothing(form, p):
+    weights = random_weights(p)
+    whole, terms = chain.expected_counts(p, weights), chain.token_log_prob(p)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chain_compiled, "_BYTES", 1)  # one step at a time
+        patch.setattr(chain_tensor, "_BYTES", 1)
+        for one, other in zip(chain.expected_counts(p, weights), whole, strict=True):
+            torch.testing.assert_close(one, other, atol=1e-13, rtol=0)
+        torch.testing.assert_close(chain.token_log_prob(p), terms, atol=1e-13, rtol=0)
