@@ -2,63 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
-import pyro
-import pyro.distributions as dist
 import torch
-from jaxtyping import Float, Int
-from pyro.ops.indexing import Vindex
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from probseq.data.sequences import Batch
+from probseq.data.batch import Batch
+from probseq.data.sequences import Sequences
 from probseq.errors import InputError, unknown
-from probseq.models.base import Model, restart_generator
-from probseq.models.emissions import Categorical, check_concentration, dirichlet_mode, log_dirichlet
+from probseq.models import emissions
+from probseq.models.base import restart_generator
+from probseq.models.draws import DRAWS, START_NAMES, draw_dirichlet
+from probseq.models.emissions import Categorical, Emission, check_concentration
+from probseq.models.forecast import Forecast, forecast, symbols_ahead
+from probseq.models.markov import MarkovModel
+from probseq.models.masks import check_groups, check_mask
 from probseq.ops import chain
-from probseq.types import Array, TokenLogProb
+from probseq.types import Array
 
-Draw = Callable[[torch.Generator, int, int], Tensor]
-
-
-def _dirichlet(generator: torch.Generator, rows: int, size: int) -> Tensor:
-    """Rows drawn uniformly from the simplex: normalised exponential variables."""
-    draws = torch.empty(rows, size, dtype=torch.float64).exponential_(generator=generator)
-    return draws / draws.sum(dim=-1, keepdim=True)
+PARTS = ("initial", "transition", "emission")
 
 
-def _near_uniform(generator: torch.Generator, rows: int, size: int) -> Tensor:
-    """Rows within 1 % of uniform: close to a saddle of the likelihood, where all states are alike."""
-    draws = 1 + 0.01 * torch.rand(rows, size, dtype=torch.float64, generator=generator)
-    return draws / draws.sum(dim=-1, keepdim=True)
+class Statistics(NamedTuple):
+    """What the E-step finds, summed over the (weighted) sequences of a batch; batches add up."""
+
+    log_likelihood: Float[Tensor, "R N"]
+    initial: Float[Tensor, "R K"]
+    transition: Float[Tensor, "R K K"]
+    emission: Float[Tensor, "R G Q"]
 
 
-STARTS: dict[str, Draw] = {"dirichlet": _dirichlet, "near_uniform": _near_uniform}
-"""How starting parameters are drawn, by name."""
-
-
-class HMM(Model):
+class HMM(MarkovModel):
     r"""Hidden Markov model with K states and R restarts as the first axis of every parameter.
 
     .. math::
         p(x_1, \ldots, x_T) = \sum_{s_1 \ldots s_T} \prod_t p(s_t \mid s_{t-1}) \, p(x_t \mid s_t)
 
-    The sum is exact, by the forward recursion. Fit with `probseq.em`.
+    The sum is exact, by the forward recursion. Fit with `probseq.em`. Observations that are missing are summed or
+    integrated out; states that are known (``Sequences.states``) condition the E-step and the paths, never the score.
 
     Args:
         num_states: K, the number of hidden states.
-        emission: the emission family, for example ``Categorical(27)``.
+        emission: the emission family, for example ``Categorical(27)`` or ``Gaussian(2)``.
         num_restarts: R, runs from different starting points, all fitted at once.
         seed: restart r starts from a draw that depends on ``(seed, r)`` alone.
-        start: ``"dirichlet"`` (rows uniform on the simplex) or ``"near_uniform"`` (every row within 1 % of uniform,
-            close to a saddle from which EM hardly moves).
+        start: how the starting point is found: ``"dirichlet"`` (rows uniform on the simplex), ``"near_uniform"``
+            (within 1 % of uniform, close to a saddle from which EM hardly moves), ``"unigram"``, ``"kmeans"``,
+            ``"race"``, ``"spectral"`` or ``"parameters"``; see `probseq.inference.starts`. A start that looks at data
+            is made by the first fit.
         initial_concentration: of the Dirichlet prior on the initial probabilities; 1 is maximum likelihood.
         transition_concentration: of the Dirichlet prior on every row of the transition matrix.
+        sticky: added to the concentration of staying in a state: a prior that favors long stays.
+        initial_mask: ``(K,)`` bool, the states that a sequence may begin in. Default: all.
+        transition_mask: ``(K, K)`` bool, the steps that are possible, see `probseq.masks`. Default: all.
+        fixed: the parts that no fit changes, among ``"initial"``, ``"transition"`` and ``"emission"``.
+        emission_groups: ``(K,)``: states with the same number (0, 1, ...) share one emission distribution.
         dtype: float64, or float32 for speed.
 
     Raises:
-        InputError: sizes below 1, an unknown start, a concentration below 1.
+        InputError: sizes below 1, an unknown start, a concentration below 1, masks or groups that do not fit.
 
     Reference:
         L. R. Rabiner (1989), "A tutorial on hidden Markov models and selected applications in speech recognition".
@@ -71,15 +75,24 @@ class HMM(Model):
         torch.Size([4, 1, 4])
     """
 
+    groups: Tensor
+    initial_mask: Tensor
+    transition_mask: Tensor
+
     def __init__(
         self,
         num_states: int,
-        emission: Categorical,
+        emission: Emission,
         num_restarts: int = 1,
         seed: int = 0,
         start: str = "dirichlet",
         initial_concentration: float = 1.0,
         transition_concentration: float = 1.0,
+        sticky: float = 0.0,
+        initial_mask: Array | None = None,
+        transition_mask: Array | None = None,
+        fixed: Iterable[str] = (),
+        emission_groups: Sequence[int] | None = None,
         dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__()
@@ -87,58 +100,91 @@ class HMM(Model):
             raise InputError(f"num_states is {num_states}; expected 1 or more")
         if num_restarts < 1:
             raise InputError(f"num_restarts is {num_restarts}; expected 1 or more")
-        if start not in STARTS:
-            raise unknown("start", start, STARTS)
-        self.num_states, self.num_restarts, self.num_symbols = num_states, num_restarts, emission.num_symbols
-        self.seed, self.start = seed, start
+        if start not in START_NAMES:
+            raise unknown("start", start, START_NAMES)
+        self.num_states, self.num_restarts = num_states, num_restarts
+        self.seed, self.start, self.fixed = seed, start, _check_fixed(fixed)
+        self.numbers = list(range(num_restarts))  # each restart's number, from which its starting point is drawn
         self.initial_concentration = check_concentration("initial", initial_concentration)
         self.transition_concentration = check_concentration("transition", transition_concentration)
-        draws = [self._draw(restart_generator(seed, r)) for r in range(num_restarts)]
-        initial, transition, probs = (torch.stack(parts).to(dtype) for parts in zip(*draws, strict=True))
-        self.log_initial = nn.Parameter(initial[:, 0].log())
-        self.log_transition = nn.Parameter(transition.log())
-        self.emission = emission.build(probs)
+        if not 0 <= sticky < float("inf"):
+            raise InputError(f"sticky is {sticky}; expected 0 or more")
+        self.sticky = float(sticky)
+        self.register_buffer("initial_mask", check_mask("initial", initial_mask, (num_states,)), persistent=False)
+        self.register_buffer(
+            "transition_mask", check_mask("transition", transition_mask, (num_states, num_states)), persistent=False
+        )
+        self.register_buffer("groups", check_groups(emission_groups, num_states), persistent=False)
+        self._alone = torch.equal(self.groups, torch.arange(num_states))  # state k has emission distribution k
+        self.emission = emission.build(num_restarts, int(self.groups.max()) + 1, dtype)
+        self.initialized = start == "parameters" or (start in DRAWS and isinstance(emission, Categorical))
+        self._draw_start(dtype)
+        for part in self.fixed:
+            for parameter in self._part(part):
+                parameter.requires_grad_(False)
 
-    def _draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        draw, states = STARTS[self.start], self.num_states
-        return draw(generator, 1, states), draw(generator, states, states), draw(generator, states, self.num_symbols)
+    def _draw_start(self, dtype: torch.dtype) -> None:
+        """Random parameters; those of the emissions only where these are symbols."""
+        draw, states = DRAWS.get(self.start, draw_dirichlet), self.num_states
+        rows = []
+        for r in range(self.num_restarts):
+            generator = restart_generator(self.seed, r)
+            sizes = [(1, states), (states, states)]
+            if isinstance(self.emission, Categorical):
+                sizes.append((int(self.groups.max()) + 1, self.num_symbols))
+            rows.append([draw(generator, *size) for size in sizes])
+        initial, transition, *probs = (torch.stack(parts).to(dtype) for parts in zip(*rows, strict=True))
+        self.log_initial = nn.Parameter((initial[:, 0] * self.initial_mask).log().log_softmax(dim=-1))
+        self.log_transition = nn.Parameter((transition * self.transition_mask).log().log_softmax(dim=-1))
+        if isinstance(self.emission, Categorical):
+            self.emission.logits.data.copy_(probs[0].log())
+
+    def _part(self, name: str) -> list[nn.Parameter]:
+        parts = {"initial": [self.log_initial], "transition": [self.log_transition]}
+        return parts.get(name) or list(self.emission.parameters())
 
     @classmethod
-    def from_parameters(cls, initial: Array, transition: Array, emission: Array, concentration: float = 1.0) -> HMM:
+    def from_parameters(
+        cls, initial: Array, transition: Array, emission: Array | Emission, concentration: float = 1.0
+    ) -> HMM:
         """A model with given probabilities and one restart.
 
         Args:
             initial: ``(K,)``.
             transition: ``(K, K)``, rows sum to 1.
-            emission: ``(K, V)``, rows sum to 1.
-            concentration: of the Dirichlet priors on all of them; 1 is maximum likelihood.
+            emission: ``(K, V)`` probabilities of symbols, rows sum to 1; or a family with parameters, for example
+                ``Gaussian.from_parameters(means, covariances)``.
+            concentration: of the Dirichlet priors on all tables of probabilities; 1 is maximum likelihood.
 
         Raises:
             InputError: shapes that do not fit, or rows that are not probabilities.
         """
-        initial, transition, probs = (torch.as_tensor(p, dtype=torch.float64) for p in (initial, transition, emission))
+        initial, transition = (torch.as_tensor(p, dtype=torch.float64) for p in (initial, transition))
+        if not isinstance(emission, Emission):
+            emission = Categorical.from_parameters(emission, concentration)
         states = initial.numel()
-        if initial.ndim != 1 or transition.shape != (states, states) or probs.ndim != 2 or len(probs) != states:
+        rows = next(iter(emission.raw.values())).shape[:2]
+        if initial.ndim != 1 or transition.shape != (states, states) or rows != (1, states):
             raise InputError(
-                f"initial has shape {tuple(initial.shape)}, transition {tuple(transition.shape)}, "
-                f"emission {tuple(probs.shape)}; expected (K,), (K, K), (K, V)"
+                f"initial has shape {tuple(initial.shape)}, transition {tuple(transition.shape)}, and the emission "
+                f"{rows[1]} states; expected (K,), (K, K) and K"
             )
-        for name, rows in (("initial", initial), ("transition", transition), ("emission", probs)):
-            if not ((rows >= 0).all() and torch.allclose(rows.sum(-1), rows.new_ones(()), atol=1e-6)):
+        for name, table in (("initial", initial), ("transition", transition)):
+            if not ((table >= 0).all() and torch.allclose(table.sum(-1), table.new_ones(()), atol=1e-6)):
                 raise InputError(f"{name} has a row that is not a probability vector; expected entries >= 0 with sum 1")
         model = cls(
             states,
-            Categorical(probs.shape[1], concentration),
+            emission,
+            start="parameters",
             initial_concentration=concentration,
             transition_concentration=concentration,
         )
-        model.load_state_dict(
-            {"log_initial": initial.log()[None], "log_transition": transition.log()[None],
-             "emission.logits": probs.log()[None]}
-        )  # fmt: skip
+        given = {f"emission.{name}": value for name, value in emission.state_dict().items()}
+        model.load_state_dict({"log_initial": initial.log()[None], "log_transition": transition.log()[None], **given})
         return model
 
     def config(self) -> dict[str, Any]:
+        masks = {"initial_mask": self.initial_mask, "transition_mask": self.transition_mask}
         return {
             "num_states": self.num_states,
             "emission": self.emission.config(),
@@ -147,13 +193,21 @@ class HMM(Model):
             "start": self.start,
             "initial_concentration": self.initial_concentration,
             "transition_concentration": self.transition_concentration,
+            "sticky": self.sticky,
+            **{name: None if mask.all() else mask.tolist() for name, mask in masks.items()},
+            "fixed": list(self.fixed),
+            "emission_groups": self.groups.tolist(),
             "dtype": str(self.log_initial.dtype).removeprefix("torch."),
+            "initialized": self.initialized,
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> HMM:
-        emission = {k: v for k, v in config["emission"].items() if k != "family"}
-        return cls(**{**config, "emission": Categorical(**emission), "dtype": getattr(torch, config["dtype"])})
+        arguments = {k: v for k, v in config.items() if k != "initialized"}
+        family = emissions.from_config(config["emission"])
+        model = cls(**{**arguments, "emission": family, "dtype": getattr(torch, config["dtype"])})
+        model.initialized = config["initialized"]
+        return model
 
     @property
     def initial(self) -> Float[Tensor, "R K"]:
@@ -167,108 +221,185 @@ class HMM(Model):
 
     @property
     def num_parameters(self) -> int:
-        """Free parameters of one restart: ``K - 1 + K (K - 1)`` and those of the emissions."""
-        return self.num_states**2 - 1 + self.emission.num_parameters
+        """Free parameters of one restart: those that masks allow and no fit leaves alone, less one for each row."""
+        free = {
+            "initial": int(self.initial_mask.sum()) - 1,
+            "transition": int(self.transition_mask.sum()) - self.num_states,
+            "emission": self.emission.num_parameters,
+        }
+        return sum(number for part, number in free.items() if part not in self.fixed)
 
-    def token_log_prob(self, batch: Batch) -> TokenLogProb:
-        return chain.token_log_prob(*self._potentials(batch))
+    # The likelihood
 
-    def _potentials(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        self.check_symbols(batch.values)
-        index = self.emission.index(batch)
-        return self.initial, self.transition, self.emission.log_table(batch), index, batch.lengths
+    def potentials(self, batch: Batch) -> chain.Potentials:
+        self.check_values(batch)
+        return chain.Potentials(
+            initial=self.initial[:, None],
+            transition=self.transition[:, None],
+            log_emission=self._by_state(self.emission.log_table(batch)),
+            index=self.emission.index(batch),
+            lengths=batch.lengths,
+        )
 
     def initial_state(self, num_sequences: int) -> Tensor:
-        """The belief about the next state, ``(R, N, K)``."""
+        """The belief about the next state, ``(R, N, K)``; all 0 after something impossible."""
         return self.initial[:, None].expand(-1, num_sequences, -1)
 
     def next_log_prob(self, state: Tensor) -> Float[Tensor, "R N V"]:
-        return (state @ self.emission.probs).log()
+        if not isinstance(self.emission, Categorical):
+            raise InputError("only a model of symbols has a probability for each next symbol; draw with draw_next")
+        return (state @ self.emission.probs[:, self.groups]).log()
 
-    def advance(self, state: Tensor, symbols: Int[Tensor, "N"]) -> Tensor:
-        joint = state * self.emission.probs[:, :, symbols].transpose(1, 2)  # (R, N, K)
-        return joint / joint.sum(dim=-1, keepdim=True) @ self.transition
+    def draw_next(self, state: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        if (state[0].sum(-1) == 0).any():
+            raise InputError("the prefix has probability 0 under this model; give another, or fit with a prior")
+        drawn = self.groups[torch.multinomial(state[0], 1, generator=generator)[:, 0]]
+        return self.emission.draw({name: value[0, drawn] for name, value in self.emission.raw.items()}, generator)
+
+    def advance(self, state: Tensor, values: Tensor) -> Tensor:
+        return self.belief_after(state, values) @ self.transition
+
+    def belief_after(self, state: Tensor, values: Tensor) -> Float[Tensor, "R N K"]:
+        """The belief about the state that has just emitted `values`, ``(N,)`` or ``(N, D)``."""
+        batch = one_step(values)
+        table = self._by_state(self.emission.log_table(batch)[:, self.emission.index(batch)[:, 0]])  # (R, N, K)
+        shift = table.amax(dim=-1, keepdim=True)
+        joint = state * (table - shift.masked_fill(~shift.isfinite(), 0.0)).exp()
+        total = joint.sum(dim=-1, keepdim=True)
+        return joint / total.masked_fill(total == 0, 1.0)
+
+    @torch.no_grad()
+    def simulate(self, num_sequences: int, length: int, generator: torch.Generator | None = None) -> Sequences:
+        """Draw sequences together with their states, which are in ``Sequences.states`` (R = 1).
+
+        Raises:
+            InputError: more than one restart, or nothing to draw.
+        """
+        self.check_single()
+        if num_sequences < 1 or length < 1:
+            raise InputError(f"received num_sequences {num_sequences} and length {length}; expected 1 or more of both")
+        probs, states = self.initial[0].expand(num_sequences, -1), []
+        for _ in range(length):
+            states.append(torch.multinomial(probs, 1, generator=generator)[:, 0])
+            probs = self.transition[0, states[-1]]
+        path = torch.stack(states, dim=1)  # (N, T)
+        raw = {name: value[0, self.groups[path]] for name, value in self.emission.raw.items()}
+        values = self.emission.draw(raw, generator)
+        return Sequences.from_list(list(values.cpu().numpy()), states=list(path.cpu().numpy()))
+
+    @torch.no_grad()
+    def forecast(self, batch: Batch, num_steps: int, level: float = 0.9) -> Forecast:
+        """What follows each sequence of vectors: see `probseq.models.forecast.forecast`."""
+        return forecast(self, batch, num_steps, level)
+
+    @torch.no_grad()
+    def symbols_ahead(self, batch: Batch, num_steps: int) -> Float[Tensor, "R N H V"]:
+        """The probability of every symbol, 1 to H steps after the end of each sequence."""
+        return symbols_ahead(self, batch, num_steps)
+
+    # Restarts
 
     def select(self, restart: int) -> HMM:
         return self.take([self.check_restart(restart)])
 
     def take(self, restarts: Sequence[int]) -> HMM:
         """A copy with these restarts, in this order."""
-        new = type(self).from_config({**self.config(), "num_restarts": len(restarts)})
-        rows = torch.as_tensor(restarts, device=self.device)
-        new.load_state_dict({name: value[rows] for name, value in self.state_dict().items()})
-        return new.to(self.device)
+        new = type(self).from_config({**self.config(), "num_restarts": len(restarts)}).to(self.device)
+        new.load_state_dict({**self.state_dict(), **self._rows(restarts)})
+        new.numbers = [self.numbers[r] for r in restarts]
+        return new
 
     def put(self, restarts: Sequence[int], other: HMM) -> None:
         """Overwrite these restarts with those of `other`."""
-        for name, value in self.state_dict().items():
-            value[torch.as_tensor(restarts, device=self.device)] = other.state_dict()[name]
+        given = dict(other.named_parameters())
+        rows = torch.as_tensor(restarts, device=self.device)
+        for name, value in self.named_parameters():
+            value.data[rows] = given[name].data
 
-    # Paths of states
-
-    @torch.no_grad()
-    def viterbi(self, batch: Batch) -> Int[Tensor, "R N T"]:
-        """The most probable path of states of each sequence; -1 at padding."""
-        return chain.viterbi(*self._potentials(batch))[0]
-
-    @torch.no_grad()
-    def posterior_marginals(self, batch: Batch) -> Float[Tensor, "R N T K"]:
-        """``p(s_t | x_1..x_T)`` for every t; 0 at padding."""
-        return chain.posterior_marginals(*self._potentials(batch))
-
-    @torch.no_grad()
-    def sample_path(self, batch: Batch, generator: torch.Generator | None = None) -> Int[Tensor, "R N T"]:
-        """One draw of each path of states from ``p(s | x)``; -1 at padding."""
-        return chain.sample_paths(*self._potentials(batch), generator=generator)
+    def _rows(self, restarts: Sequence[int]) -> dict[str, Tensor]:
+        rows = torch.as_tensor(restarts, device=self.device)
+        return {name: value.data[rows] for name, value in self.named_parameters()}
 
     # What EM needs
 
     @torch.no_grad()
-    def e_step(self, batch: Batch) -> chain.Counts:
-        """Log-likelihood of each sequence and expected counts, weighted by the batch's weights."""
-        return chain.expected_counts(*self._potentials(batch), batch.weights)
+    def e_step(self, batch: Batch) -> Statistics:
+        """Log-likelihood of each sequence (and its known states) and expected statistics, weighted."""
+        return self._expect(self.potentials(batch), batch)
+
+    def _expect(self, potentials: chain.Potentials, batch: Batch) -> Statistics:
+        if batch.states is None:
+            counts = chain.expected_counts(potentials, batch.weights)
+            emission = counts.emission
+        else:
+            pinned, rows = self.pin(potentials, batch.states)
+            counts = chain.expected_counts(pinned, batch.weights)
+            emission = torch.zeros_like(potentials.log_emission).index_add_(1, rows, counts.emission)
+        return Statistics(
+            counts.log_likelihood,
+            counts.initial[:, 0],
+            counts.transition[:, 0],
+            self.emission.statistics(self._by_group(emission), batch),
+        )
+
+    def _by_state(self, table: Float[Tensor, "R M G"]) -> Float[Tensor, "R M K"]:
+        return table if self._alone else table[..., self.groups]
+
+    def _by_group(self, counts: Float[Tensor, "R M K"]) -> Float[Tensor, "R M G"]:
+        if self._alone:
+            return counts
+        total = counts.new_zeros(*counts.shape[:2], int(self.groups.max()) + 1)
+        return total.index_add_(2, self.groups, counts)
 
     @torch.no_grad()
-    def m_step(self, counts: chain.Counts) -> None:
-        """Set every parameter to its posterior mode given the expected counts."""
-        initial = dirichlet_mode(counts.initial, self.initial_concentration, self.initial)
-        transition = dirichlet_mode(counts.transition, self.transition_concentration, self.transition)
-        self.log_initial.copy_(initial.log())
-        self.log_transition.copy_(transition.log())
-        self.emission.m_step(counts.emission)
+    def m_step(self, statistics: Statistics) -> None:
+        """Set every parameter that is not fixed to its posterior mode given the expected statistics."""
+        if "initial" not in self.fixed:
+            self.log_initial.copy_(self._mode(statistics.initial + self._excess()[0], self.initial).log())
+        if "transition" not in self.fixed:
+            self.log_transition.copy_(self._mode(statistics.transition + self._excess()[1], self.transition).log())
+        if "emission" not in self.fixed:
+            self.emission.m_step(statistics.emission)
 
-    @torch.no_grad()
+    @staticmethod
+    def _mode(counts: Tensor, previous: Tensor) -> Tensor:
+        """Rows of counts to probabilities; a row without any count keeps its previous value."""
+        total = counts.sum(dim=-1, keepdim=True)
+        return torch.where(total > 0, counts / total.masked_fill(total == 0, 1.0), previous)
+
+    def _excess(self) -> tuple[Float[Tensor, "K"], Float[Tensor, "K K"]]:
+        """What the Dirichlet priors add to counts: concentration - 1 where the mask allows it."""
+        like = self.log_initial
+        initial = (self.initial_concentration - 1) * self.initial_mask.to(like.dtype)
+        stay = self.sticky * torch.eye(self.num_states, dtype=like.dtype, device=like.device)
+        return initial, (self.transition_concentration - 1 + stay) * self.transition_mask
+
     def log_prior(self) -> Float[Tensor, "R"]:
         """Log-density of the priors at the parameters, without constants; 0 for maximum likelihood."""
-        initial = log_dirichlet(self.initial, self.initial_concentration)
-        transition = log_dirichlet(self.transition, self.transition_concentration).sum(dim=-1)
-        return initial + transition + self.emission.log_prior()
+        initial, transition = self._excess()
+        # Not xlogy, whose gradient is not a number where a probability is 0.
+        of_initial = torch.where(initial > 0, initial * self.log_initial.log_softmax(dim=-1), 0.0)
+        of_transition = torch.where(transition > 0, transition * self.log_transition.log_softmax(dim=-1), 0.0)
+        return of_initial.sum(-1) + of_transition.sum((-2, -1)) + self.emission.log_prior()
 
     # The statement of the model
 
     def program(self, batch: Batch) -> None:
-        """The generative program in Pyro, with every state explicit: what the engine computes, stated.
+        """The generative program in Pyro, with every state explicit; see `probseq.models.hmm_program`."""
+        from probseq.models.hmm_program import program
 
-        Sites: ``initial``, ``transition``, ``emission`` (Dirichlet priors), then ``state_t`` and ``symbol_t`` for
-        every t. Summing out the states (``TraceEnum_ELBO``) gives the same likelihood as `token_log_prob`. Weights of
-        the batch are not part of it: Pyro scales an enumerated site by one number only.
-        """
-        restarts = pyro.plate("restarts", self.num_restarts, dim=-2)
-        like = self.log_initial.new_ones
-        row = torch.arange(self.num_restarts, device=self.device)[:, None]
-        with restarts:
-            initial = pyro.sample("initial", dist.Dirichlet(like(self.num_states) * self.initial_concentration))
-            with pyro.plate("states", self.num_states, dim=-1):
-                transition = pyro.sample(
-                    "transition", dist.Dirichlet(like(self.num_states) * self.transition_concentration)
-                )
-                emission = pyro.sample("emission", dist.Dirichlet(like(self.num_symbols) * self.emission.concentration))
-        sequences = pyro.plate("sequences", len(batch.lengths), dim=-1)
-        with restarts, sequences:
-            probs = initial
-            for t in pyro.markov(range(batch.values.shape[1])):
-                with pyro.poutine.mask(mask=t < batch.lengths):
-                    state = pyro.sample(f"state_{t}", dist.Categorical(probs), infer={"enumerate": "parallel"})
-                    symbol = dist.Categorical(Vindex(emission)[row, state])
-                    pyro.sample(f"symbol_{t}", symbol, obs=batch.values[:, t])
-                    probs = Vindex(transition)[row, state]
+        program(self, batch)
+
+
+def one_step(values: Tensor) -> Batch:
+    """A batch in which every sequence is one observation, ``(N,)`` or ``(N, D)``."""
+    ones = torch.ones(len(values), dtype=torch.int64, device=values.device)
+    return Batch(values[:, None], ones, ones.double(), torch.arange(len(values), device=values.device))
+
+
+def _check_fixed(fixed: Iterable[str]) -> tuple[str, ...]:
+    names = tuple(fixed)
+    for name in names:
+        if name not in PARTS:
+            raise unknown("part", name, PARTS)
+    return names

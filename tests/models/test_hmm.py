@@ -30,7 +30,7 @@ def test_arrays_and_tensors_are_taken_too():
     ("initial", "transition", "emission", "sentence"),
     [
         ([0.5, 0.6], TRANSITION, EMISSION, "initial has a row"),
-        (INITIAL, [[1.0, 0.0]], EMISSION, r"expected \(K,\), \(K, K\), \(K, V\)"),
+        (INITIAL, [[1.0, 0.0]], EMISSION, r"expected \(K,\), \(K, K\) and K"),
         (INITIAL, [[1.2, -0.2], [0.5, 0.5]], EMISSION, "transition has a row"),
         (INITIAL, TRANSITION, [[0.5, 0.5], [float("nan"), 1.0]], "emission has a row"),
     ],
