@@ -15,13 +15,15 @@ from probseq.inference.counts import fit_counts
 from probseq.inference.em import em
 from probseq.inference.gradient import fit_gradient
 from probseq.inference.run import Fit
-from probseq.models import emissions
+from probseq.models import emissions, masks
 from probseq.models.autoregressive import Autoregressive
 from probseq.models.base import SequenceModel
 from probseq.models.hmm import HMM
+from probseq.models.input_hmm import InputHMM
 from probseq.models.ngram import NGram, Uniform, Unigram
 from probseq.models.recurrent import GRU, LSTM, RNN
 from probseq.models.transformer import Transformer
+from probseq.models.variational import VariationalHMM
 from probseq.restarts import best_restart, select
 from probseq.study import Study, preset, read_study, run_study
 
@@ -38,6 +40,7 @@ __all__ = [
     "Corpus",
     "Fit",
     "InputError",
+    "InputHMM",
     "NGram",
     "Score",
     "SequenceModel",
@@ -46,6 +49,7 @@ __all__ = [
     "Transformer",
     "Uniform",
     "Unigram",
+    "VariationalHMM",
     "Vocabulary",
     "best_restart",
     "compare",
@@ -57,6 +61,7 @@ __all__ = [
     "fit_gradient",
     "load",
     "load_corpus",
+    "masks",
     "preset",
     "read_corpus",
     "read_study",

@@ -45,6 +45,8 @@ _FOOTNOTES = {
     "lower bound": "<= a lower bound on the likelihood: the model needs at most this many nats, so its rank is at "
     "worst the one shown, and its differences are bounds too; a bound has no perplexity",
     "estimate": "~  an estimate; its Monte Carlo standard error in nats per token: ",
+    "density": "densities of real vectors: the numbers depend on the unit of measurement, the differences do not; a "
+    "density has no perplexity",
 }
 
 
@@ -55,7 +57,7 @@ class Comparison:
     Columns of `frame` (``rank`` 1 is the fewest test nats per token; elpd, se, elpd_diff and dse are in nats):
 
     - ``likelihood``: exact, lower bound or estimate. A bound is ranked by its bound, the worst that is possible.
-    - ``nats_per_token`` = -elpd / tokens, ``bits_per_token``, ``perplexity`` (NaN for a bound).
+    - ``nats_per_token`` = -elpd / observed tokens, ``bits_per_token``, ``perplexity`` (NaN for a bound or a density).
     - ``elpd``, the log-probability of the test data, and ``se`` = sqrt(N var), its standard error over sequences.
     - ``elpd_diff`` = elpd of rank 1 - elpd, so 0 for rank 1 and positive below, and ``dse``, its standard error, paired
       over sequences. As in ArviZ.
@@ -153,8 +155,8 @@ class Comparison:
         return lines
 
     def _notes(self) -> list[str]:
-        """One footnote for each kind of number that is not exact."""
-        notes = []
+        """One footnote for each kind of number that is not an exact probability."""
+        notes = [_FOOTNOTES["density"]] if any(score.density for score in self.test.values()) else []
         kinds = {name: self.test[name].likelihood for name in self.ranking}
         if "lower bound" in kinds.values():
             notes.append(_FOOTNOTES["lower bound"])
@@ -165,7 +167,7 @@ class Comparison:
         return notes
 
     def to_text(self) -> str:
-        """The table for a terminal, with a footnote for every kind of number that is not exact."""
+        """The table for a terminal, with a footnote for every kind of number that is not an exact probability."""
         table = self._table()
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = ["  ".join(_align(i, cell, widths[i]) for i, cell in enumerate(row)).rstrip() for row in table]
@@ -197,7 +199,7 @@ def compare(models: Mapping[str, SequenceModel | Fit[Any]], *, validation: Seque
         A `Comparison`; print it, or take its ``frame``.
 
     Raises:
-        InputError: no models, a name that is not text, models of different vocabularies, data that a model cannot
+        InputError: no models, a name that is not text, models of different observations, data that a model cannot
             score.
 
     Example:
@@ -210,7 +212,7 @@ def compare(models: Mapping[str, SequenceModel | Fit[Any]], *, validation: Seque
     _check_models(models)
     fits = {name: given for name, given in models.items() if isinstance(given, Fit)}
     plain = {name: given.model if isinstance(given, Fit) else given for name, given in models.items()}
-    _check_same_symbols(plain)
+    _check_same_support(plain)
     check_sequences(validation, "validation")
     check_sequences(test, "test")
     on_validation = {name: evaluate(model, validation) for name, model in plain.items()}
@@ -230,14 +232,20 @@ def _check_models(models: Mapping[str, SequenceModel | Fit[Any]]) -> None:
             raise InputError(f"{name!r} is a {type(given).__name__}; expected a model or a Fit")
 
 
-def _check_same_symbols(models: Mapping[str, SequenceModel]) -> None:
+def _check_same_support(models: Mapping[str, SequenceModel]) -> None:
+    """A probability and a density, or those of different vocabularies, never share a table."""
     (first, reference), *others = models.items()
     for name, model in others:
-        if model.num_symbols != reference.num_symbols:
+        if model.support != reference.support:
             raise InputError(
-                f"{first!r} has {reference.num_symbols} symbols and {name!r} has {model.num_symbols}; "
-                "only models with the same vocabulary share a table"
+                f"{first!r} scores {_described(reference)} and {name!r} scores {_described(model)}; "
+                "only models of the same observations share a table"
             )
+
+
+def _described(model: SequenceModel) -> str:
+    kind, size = model.support
+    return f"{size} symbols" if kind == "symbols" else f"vectors of {size} {kind}"
 
 
 def _paired(first: Score, r: int, other: Score, s: int) -> tuple[float, float]:

@@ -22,14 +22,17 @@ from probseq.types import Likelihood
 class Score:
     """The log-probability of every sequence under every restart, and what follows from it.
 
-    A sequence of weight w counts as w sequences. Smaller ``nats_per_token`` is better; larger ``elpd`` is better.
+    A sequence of weight w counts as w sequences. Smaller ``nats_per_token`` is better; larger ``elpd`` is better. Of
+    real vectors the numbers are log-densities: they depend on the unit of measurement, ``nats_per_token`` may be
+    negative, and only differences between models of the same data have a meaning.
 
     Attributes:
         log_prob: ``(R, N)`` float64, ``log p(x)`` in nats; -inf for a sequence the model says is impossible.
-        num_tokens: ``(N,)`` the length of each sequence.
+        num_tokens: ``(N,)`` the observed tokens of each sequence; missing ones score 0 nats and are not counted.
         weights: ``(N,)`` how often each sequence counts.
         likelihood: what `log_prob` is: ``"exact"``, ``"lower bound"`` or ``"estimate"``.
         standard_error: ``(R, N)`` the Monte Carlo standard error of each `log_prob` of an estimate, or None.
+        density: True where `log_prob` are densities of real vectors, not probabilities.
 
     Example:
         >>> score = Score(np.log([[0.25, 0.5]]), np.array([2, 1]), np.ones(2), "exact")
@@ -42,6 +45,7 @@ class Score:
     weights: NDArray[np.float64]
     likelihood: Likelihood
     standard_error: NDArray[np.float64] | None = None
+    density: bool = False
 
     @property
     def num_restarts(self) -> int:
@@ -49,7 +53,7 @@ class Score:
 
     @property
     def total_tokens(self) -> float:
-        """The number of tokens, each as often as its sequence counts."""
+        """The number of observed tokens, each as often as its sequence counts."""
         return float(self.weights @ self.num_tokens)
 
     @property
@@ -74,8 +78,8 @@ class Score:
 
     @property
     def perplexity(self) -> NDArray[np.float64]:
-        """``(R,)`` ``exp(nats_per_token)``; NaN for a lower bound, because a bound is never called a perplexity."""
-        if self.likelihood == "lower bound":
+        """``(R,)`` ``exp(nats_per_token)``; NaN for a lower bound, and for a density, which counts no alternatives."""
+        if self.density or self.likelihood == "lower bound":
             return np.full(self.num_restarts, np.nan)
         with np.errstate(over="ignore"):
             return np.exp(self.nats_per_token)
@@ -126,7 +130,7 @@ def evaluate(model: SequenceModel, data: Sequences, max_tokens: int = 2**14) -> 
         A `Score`, its sequences in the order of `data`.
 
     Raises:
-        InputError: no data, symbols the model does not know, or NaN from every restart.
+        InputError: no data, nothing observed, values the model does not know, or NaN from every restart.
     """
     check_sequences(data, "data")
     log_prob = np.empty((model.num_restarts, len(data)))
@@ -139,14 +143,23 @@ def evaluate(model: SequenceModel, data: Sequences, max_tokens: int = 2**14) -> 
             if error_of is not None:
                 error[:, rows] = error_of(batch).double().cpu().numpy()
     _check_not_nan(log_prob)
-    return Score(log_prob, data.lengths, data.weights, model.likelihood, None if error_of is None else error)
+    return Score(
+        log_prob,
+        data.num_observed,
+        data.weights,
+        model.likelihood,
+        None if error_of is None else error,
+        density=model.support[0] == "reals",
+    )
 
 
 def check_sequences(data: object, part: str) -> None:
-    """Raise `InputError` unless `data`, which the user knows as `part`, is `Sequences` with something in it."""
+    """Raise `InputError` unless `data`, known to the user as `part`, is `Sequences` with something observed in it."""
     if not isinstance(data, Sequences) or not len(data):
         received = "no sequences" if isinstance(data, Sequences) else f"a {type(data).__name__}"
         raise InputError(f"{part} holds {received}; expected Sequences, for example Sequences.from_list([[0, 1], [2]])")
+    if not data.num_observed.any():
+        raise InputError(f"every token of {part} is missing; expected at least one that was observed")
 
 
 def _check_not_nan(log_prob: NDArray[np.float64]) -> None:

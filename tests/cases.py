@@ -6,7 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from kinds import BINARY, COUNTS, PLANE, REALS, SYMBOLS, Kind
+
 import probseq as ps
+from probseq.inference.starts import initialize
 
 
 @dataclass(frozen=True)
@@ -15,24 +18,31 @@ class Case:
 
     Attributes:
         name: shown by pytest.
-        build: (num_symbols, num_restarts, seed) -> model, in its default precision.
+        build: (num_restarts, seed) -> model, in its default precision.
         fit: (model, train, validation) -> Fit, short.
+        kind: what it scores.
         restarts: False for models that have only one.
-        baseline: True for models that are not asked to beat the unigram.
+        baseline: True for models that are not asked to beat those that ignore the order.
+        gaps: True for models that integrate over what is missing.
     """
 
     name: str
-    build: Callable[[int, int, int], Any]
+    build: Callable[[int, int], Any]
     fit: Callable[[Any, ps.Sequences, ps.Sequences], ps.Fit]
+    kind: Kind = SYMBOLS
     restarts: bool = True
     baseline: bool = False
+    gaps: bool = False
 
-    def model(self, num_symbols: int = 3, num_restarts: int = 2, seed: int = 0) -> Any:
-        """A model in float64 with parameters that are not degenerate."""
-        model = self.build(num_symbols, num_restarts if self.restarts else 1, seed)
+    def model(self, num_restarts: int = 2, seed: int = 0) -> Any:
+        """A model in float64 with parameters that are not degenerate, and in the units of its data."""
+        model = self.build(num_restarts if self.restarts else 1, seed)
         if isinstance(model, (ps.Unigram, ps.NGram)):  # without counts they are uniform
-            data = ps.Sequences.from_list([[0, 1, 2, 0, 0, 2, 1, 0], [1, 0, 0, 2], [0]])
-            ps.fit_counts(model, data)
+            ps.fit_counts(model, ps.Sequences.from_list([[0, 1, 2, 0, 0, 2, 1, 0], [1, 0, 0, 2], [0]]))
+        if isinstance(model, ps.Autoregressive):
+            model.observe(self.kind.structured(20, 9))
+        if isinstance(model, ps.HMM):
+            initialize(model, self.kind.structured(20, 9))
         return model.double().eval()
 
 
@@ -40,10 +50,6 @@ def _gradient(model, train, validation):
     return ps.fit_gradient(
         model, train, validation, num_steps=60, batch_size=16, learning_rate=0.02, warmup_steps=5, eval_every=30
     )
-
-
-def _network(factory: Callable[[int], Any]) -> Callable[[int, int, int], Any]:
-    return lambda symbols, restarts, seed: ps.Autoregressive.from_seed(lambda: factory(symbols), restarts, seed)
 
 
 def _em(model, train, validation):
@@ -54,32 +60,56 @@ def _counts(model, train, validation):
     return ps.fit_counts(model, train, validation)
 
 
-def _hmm(**options: Any) -> Callable[[int, int, int], Any]:
-    return lambda symbols, restarts, seed: ps.HMM(
-        3, ps.emissions.Categorical(symbols, concentration=1.1), num_restarts=restarts, seed=seed, **options
+def _net(name: str, factory: Callable[[], Any], kind: Kind = SYMBOLS) -> Case:
+    return Case(name, lambda restarts, seed: ps.Autoregressive.from_seed(factory, restarts, seed), _gradient, kind)
+
+
+def _hmm(name: str, emission: Any, kind: Kind = SYMBOLS, **options: Any) -> Case:
+    return Case(
+        name,
+        lambda restarts, seed: ps.HMM(3, emission, num_restarts=restarts, seed=seed, **options),
+        _em,
+        kind,
+        gaps=True,
     )
 
 
+families = ps.emissions
 CASES = [
-    Case("uniform", lambda v, r, s: ps.Uniform(v), _counts, restarts=False, baseline=True),
-    Case("unigram", lambda v, r, s: ps.Unigram(v), _counts, restarts=False, baseline=True),
-    Case("ngram", lambda v, r, s: ps.NGram(v, max_order=4), _counts, restarts=False),
-    Case("hmm", _hmm(), _em),
-    Case("hmm-map", _hmm(initial_concentration=1.5, transition_concentration=2.0), _em),
-    Case("rnn", _network(lambda v: ps.RNN(v, hidden_dim=8)), _gradient),
-    Case("gru", _network(lambda v: ps.GRU(v, hidden_dim=8)), _gradient),
-    Case("lstm", _network(lambda v: ps.LSTM(v, hidden_dim=8)), _gradient),
-    Case(
-        "lstm-2-layers", _network(lambda v: ps.LSTM(v, hidden_dim=8, num_layers=2, embed_dim=4, dropout=0.1)), _gradient
+    Case("uniform", lambda r, s: ps.Uniform(3), _counts, restarts=False, baseline=True, gaps=True),
+    Case("unigram", lambda r, s: ps.Unigram(3), _counts, restarts=False, baseline=True, gaps=True),
+    Case("ngram", lambda r, s: ps.NGram(3, max_order=4), _counts, restarts=False),
+    _hmm("hmm", families.Categorical(3, concentration=1.1)),
+    _hmm(
+        "hmm-map",
+        families.Categorical(3, concentration=1.1),
+        initial_concentration=1.5,
+        transition_concentration=2.0,
     ),
-    Case(
-        "transformer",
-        _network(lambda v: ps.Transformer(v, num_layers=2, num_heads=2, embed_dim=16, context=32)),
-        _gradient,
+    _hmm("hmm-bernoulli", families.Bernoulli(2), BINARY),
+    _hmm("hmm-poisson", families.Poisson(1), COUNTS),
+    _hmm("hmm-gaussian", families.Gaussian(1), REALS),
+    _hmm("hmm-gaussian-diag", families.Gaussian(2), PLANE),
+    _hmm("hmm-gaussian-full", families.Gaussian(2, covariance="full"), PLANE),
+    _hmm("hmm-gaussian-tied", families.Gaussian(2, covariance="tied"), PLANE),
+    _hmm("hmm-gaussian-spherical", families.Gaussian(2, covariance="spherical"), PLANE),
+    _hmm("hmm-mixture", families.GaussianMixture(1, num_components=2), REALS),
+    _net("rnn", lambda: ps.RNN(3, hidden_dim=8)),
+    _net("gru", lambda: ps.GRU(3, hidden_dim=8)),
+    _net("lstm", lambda: ps.LSTM(3, hidden_dim=8)),
+    _net("lstm-2-layers", lambda: ps.LSTM(3, hidden_dim=8, num_layers=2, embed_dim=4, dropout=0.1)),
+    _net("transformer", lambda: ps.Transformer(3, num_layers=2, num_heads=2, embed_dim=16, context=32)),
+    _net("transformer-short-context", lambda: ps.Transformer(3, num_layers=2, num_heads=2, embed_dim=16, context=3)),
+    _net("gru-bernoulli", lambda: ps.GRU(hidden_dim=8, emission=families.Bernoulli(2)), BINARY),
+    _net("rnn-poisson", lambda: ps.RNN(hidden_dim=8, emission=families.Poisson(1)), COUNTS),
+    _net("lstm-gaussian", lambda: ps.LSTM(hidden_dim=8, emission=families.Gaussian(1)), REALS),
+    _net("gru-mixture", lambda: ps.GRU(hidden_dim=8, embed_dim=4, emission=families.GaussianMixture(1, 2)), REALS),
+    _net(
+        "transformer-gaussian",
+        lambda: ps.Transformer(
+            num_layers=1, num_heads=2, embed_dim=16, context=8, emission=families.Gaussian(2, covariance="full")
+        ),
+        PLANE,
     ),
-    Case(
-        "transformer-short-context",
-        _network(lambda v: ps.Transformer(v, num_layers=2, num_heads=2, embed_dim=16, context=3)),
-        _gradient,
-    ),
+    _net("rnn-gaussian-tied", lambda: ps.RNN(hidden_dim=8, emission=families.Gaussian(2, covariance="tied")), PLANE),
 ]

@@ -1,4 +1,4 @@
-"""Slow and obvious: sums over every sequence, and over every path of states."""
+"""Slow and obvious: what a model says of sequences and next steps, and sums over every path of states."""
 
 from __future__ import annotations
 
@@ -10,14 +10,29 @@ from torch import Tensor
 import probseq as ps
 
 
-def all_sequences(num_symbols: int, length: int) -> ps.Sequences:
-    """Every sequence of that length."""
-    return ps.Sequences.from_list(list(itertools.product(range(num_symbols), repeat=length)))
-
-
 def total_log_prob(model, data: ps.Sequences) -> Tensor:
     """``(R, N)`` log p(x)."""
-    return model.token_log_prob(data.batch()).sum(dim=-1)
+    with torch.no_grad():
+        return model.token_log_prob(data.batch()).sum(dim=-1)
+
+
+def next_term(model, state, values: Tensor) -> Tensor:
+    """``(R, N)`` ``log p(x_t | x_<t)`` of the next observation, from the state before it."""
+    if model.num_symbols:
+        return model.next_log_prob(state)[:, torch.arange(len(values)), values]
+    if isinstance(model, ps.Autoregressive):
+        return torch.stack([net.log_prob(out[:, -1], values) for net, (out, _) in zip(model.nets, state, strict=True)])
+    raw = {name: value[:, None] for name, value in model.emission.raw.items()}  # (R, 1, K, ...)
+    return (state.log() + model.emission.log_prob(raw, values[:, None])).logsumexp(dim=-1)
+
+
+def features(model, data: ps.Sequences) -> Tensor:
+    """``(N, F)``: log p(x), every step, its square, and the products of neighbors; R = 1, equal lengths."""
+    values = data.batch().values
+    code = torch.nn.functional.one_hot(values, 3).double() if data.is_symbolic else values  # (N, T, D)
+    neighbors = code[:, :-1, :, None] * code[:, 1:, None, :]
+    parts = [total_log_prob(model, data)[0, :, None], code.flatten(1), code.flatten(1) ** 2, neighbors.flatten(1)]
+    return torch.cat(parts, dim=1)
 
 
 def hmm_joint(initial: Tensor, transition: Tensor, emission: Tensor, x: list[int]) -> dict[tuple[int, ...], Tensor]:

@@ -14,7 +14,7 @@ from probseq.errors import InputError
 from probseq.inference.counts import fit_counts
 from probseq.inference.run import Fit
 from probseq.models.autoregressive import Autoregressive
-from probseq.models.emissions import Categorical
+from probseq.models.emissions import Categorical, Gaussian
 from probseq.models.hmm import HMM
 from probseq.models.ngram import NGram, Uniform, Unigram
 from probseq.models.recurrent import GRU, LSTM, RNN
@@ -35,6 +35,21 @@ MODELS = {
 }
 
 
+@pytest.mark.parametrize("covariance", ["diag", "tied"])
+def test_a_network_of_vectors_comes_back_with_its_units(covariance, tmp_path):
+    data = Sequences.from_list(1e3 + 9 * np.random.default_rng(0).normal(size=(3, 7, 2)))
+    family = Gaussian(2, covariance=covariance, variance_floor=1e-4)
+    model = Autoregressive.from_seed(lambda: GRU(hidden_dim=4, emission=family), 2, seed=4)
+    assert not model.initialized
+    model.observe(data)
+    save(model, tmp_path)
+    loaded = load(tmp_path)
+    assert loaded.initialized
+    assert loaded.config() == model.config()
+    assert loaded.emission.variance_floor == 1e-4
+    assert torch.equal(loaded.token_log_prob(data.batch()), model.token_log_prob(data.batch()))
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_a_loaded_model_gives_the_same_numbers(name, tmp_path):
     model = MODELS[name]().eval()
@@ -47,6 +62,15 @@ def test_a_loaded_model_gives_the_same_numbers(name, tmp_path):
     assert torch.equal(found, expected)
     assert loaded.config() == model.config()
     assert loaded.num_parameters == model.num_parameters
+
+
+def test_a_family_that_does_not_exist_is_named(tmp_path):
+    save(MODELS["rnn"](), tmp_path)
+    config = json.loads((tmp_path / "model.json").read_text())["config"]
+    config["network"]["emission"]["family"] = "Gausian"
+    edit(tmp_path / "model.json", config=config)
+    with pytest.raises(InputError, match=r"no Autoregressive has this config \(unknown emission family 'Gausian'; did"):
+        load(tmp_path)
 
 
 def test_tied_weights_stay_tied(tmp_path):
@@ -128,7 +152,8 @@ def test_damage_is_named(folder, file, damage, sentence):
 
 def test_shapes_that_do_not_fit(folder):
     config = json.loads((folder / "model.json").read_text())["config"]
-    edit(folder / "model.json", config=config | {"num_states": 4})
+    config["emission"]["num_symbols"] = 6
+    edit(folder / "model.json", config=config)
     with pytest.raises(InputError, match=r"weights.safetensors does not fit model.json: size mismatch for"):
         load(folder)
 

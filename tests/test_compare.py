@@ -96,6 +96,17 @@ def test_a_bound_is_ranked_by_its_bound_and_marked():
     assert "lower bound" not in str(table(exact=Uniform(2)))
 
 
+def test_densities_have_no_perplexity_and_a_note():
+    reals = ("reals", 1)
+    comparison = table(narrow=Fixed([[2.0, 2.0]], support=reals), wide=Fixed([[-1.0, -1.0]], support=reals))
+    assert [row["perplexity"] for row in comparison.rows()] == [None, None]
+    assert [row["nats_per_token"] for row in comparison.rows()] == [-2, 1]
+    lines = comparison.to_text().splitlines()
+    assert lines[2].split()[3:6] == ["-2.0000", "-2.8854", "-"]
+    assert lines[-1].startswith("densities of real vectors")
+    assert "densities" not in str(table(exact=Uniform(2)))
+
+
 def test_an_estimate_is_marked_with_its_error():
     text = str(table(sampled=Fixed([[-1.0, -1.0]], "estimate")))
     assert "~1.0000" in text
@@ -130,7 +141,15 @@ def test_html_escapes_names():
         ([Uniform(2)], "received a list"),
         ({3: Uniform(2)}, "the model name 3 is a int; expected text"),
         ({"a": 3}, "'a' is a int; expected a model or a Fit"),
-        ({"a": Uniform(2), "b": Uniform(3)}, "'a' has 2 symbols and 'b' has 3; only models with the same vocabulary"),
+        (
+            {"a": Uniform(2), "b": Uniform(3)},
+            "'a' scores 2 symbols and 'b' scores 3 symbols; only models of the same observations share a table",
+        ),
+        (
+            {"a": Fixed([[0.0]], support=("counts", 2)), "b": Fixed([[0.0]], support=("reals", 2))},
+            "'a' scores vectors of 2 counts and 'b' scores vectors of 2 reals",
+        ),
+        ({"a": Uniform(2), "b": Fixed([[0.0]], support=("reals", 2))}, "'a' scores 2 symbols and 'b' scores vectors"),
     ],
 )
 def test_bad_models(models, sentence):

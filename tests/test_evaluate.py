@@ -66,6 +66,31 @@ def test_a_bound_has_no_perplexity():
     assert bound.nats_per_token[0] == pytest.approx(1)
 
 
+def test_a_density_has_bits_and_no_perplexity():
+    score = evaluate(Fixed([[1.0, 1.0]], support=("reals", 1)), ragged())
+    assert score.density
+    assert score.nats_per_token[0] == pytest.approx(-1)  # a density may be above 1
+    assert score.bits_per_token[0] == pytest.approx(-1 / math.log(2))
+    assert np.isnan(score.perplexity).all()
+    counts = evaluate(Fixed([[-1.0, -1.0]], support=("counts", 1)), ragged())
+    assert not counts.density
+    assert counts.perplexity[0] == pytest.approx(math.e)
+
+
+def test_missing_tokens_score_nothing_and_are_not_counted():
+    data = Sequences.from_list(ROWS[1:3], weights=[2, 1], missing=[[False, True, False], [True, True]])
+    score = evaluate(Fixed([[-1.0, -3.0]]), data)
+    assert score.num_tokens.tolist() == [2, 0]
+    assert score.log_prob.tolist() == [[-4, 0]]
+    assert score.total_tokens == 4
+    assert score.nats_per_token[0] == pytest.approx(2)
+
+
+def test_nothing_observed_is_an_error():
+    with pytest.raises(InputError, match="every token of data is missing"):
+        evaluate(Fixed([[-1.0, -3.0]]), Sequences.from_list([[0, 1]], missing=[[True, True]]))
+
+
 def test_impossible_sequences_are_infinite_never_nan():
     score = evaluate(Fixed([[-1.0, -INF], [-1.0, -1.0]]), ragged())
     assert score.log_prob[0].tolist() == [-1, -INF, -INF, -INF, -3]

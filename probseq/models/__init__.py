@@ -5,11 +5,15 @@ from __future__ import annotations
 from probseq.models.autoregressive import Autoregressive, Network
 from probseq.models.base import Model
 from probseq.models.hmm import HMM
+from probseq.models.input_hmm import InputHMM
 from probseq.models.ngram import NGram, Uniform, Unigram
 from probseq.models.recurrent import GRU, LSTM, RNN
 from probseq.models.transformer import Transformer
+from probseq.models.variational import VariationalHMM
 
-MODELS: dict[str, type[Model]] = {kind.__name__: kind for kind in (Uniform, Unigram, NGram, HMM, Autoregressive)}
+MODELS: dict[str, type[Model]] = {
+    kind.__name__: kind for kind in (Uniform, Unigram, NGram, HMM, InputHMM, VariationalHMM, Autoregressive)
+}
 """What can be loaded from a folder, by name."""
 
 NETWORKS: dict[str, type[Network]] = {kind.__name__: kind for kind in (RNN, GRU, LSTM, Transformer)}

@@ -6,41 +6,36 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from probseq.data.sequences import Batch
+from probseq.data.batch import Batch
+from probseq.data.sequences import Sequences
 from probseq.errors import InputError, unknown
+from probseq.models import emissions
 from probseq.models.base import Model, restart_seed
+from probseq.models.emissions import Emission
+from probseq.models.network import Network
 from probseq.types import TokenLogProb
 
+__all__ = ["Autoregressive", "Network", "net_token_log_prob"]
 
-class Network(nn.Module):
-    """What `Autoregressive` asks of a network: a state that is computed, and logits of the next symbol.
-
-    Inputs are symbols 0 to V - 1, and V for the begin symbol, which is only ever an input: it has no logit.
-    """
-
-    num_symbols: int
-    dropout: float
-
-    def forward(self, inputs: Int[Tensor, "N T"], state: Any = None) -> tuple[Float[Tensor, "N T V"], Any]:
-        """Logits of the symbol that follows each input, and the state after the last input."""
-        raise NotImplementedError
-
-    def config(self) -> dict[str, Any]:
-        """Plain values (JSON) of the constructor."""
-        raise NotImplementedError
+NetworkState = list[tuple[Tensor, Any]]
+"""For each network: its outputs ``(N, 1, P)`` for the next observation, and its own state."""
 
 
 class Autoregressive(Model):
     r"""R networks of one architecture, each a model of sequences by the chain rule.
 
     .. math::
-        p(x_1, \ldots, x_T) = \prod_t \mathrm{softmax}(\mathrm{net}(\text{begin}, x_1, \ldots, x_{t-1}))_{x_t}
+        p(x_1, \ldots, x_T) = \prod_t p(x_t \mid \theta_t), \qquad
+        \theta_t = \mathrm{net}(\text{begin}, x_1, \ldots, x_{t-1})
 
-    The networks are plain modules in a loop: on a CPU torch's fused kernels beat any batched rewrite.
+    Here :math:`\theta_t` are the parameters of the network's emission family: the logits of a softmax for symbols,
+    means and scales for real vectors. The networks are plain modules in a loop: on a CPU torch's fused kernels beat any
+    batched rewrite.
+
+    A network reads every observation, so none may be missing; an HMM integrates over those that are.
 
     Args:
         nets: R networks with the same configuration.
@@ -66,7 +61,13 @@ class Autoregressive(Model):
         first = self.nets[0]
         if any(type(net) is not type(first) or net.config() != first.config() for net in self.nets):
             raise InputError("the networks differ in kind or size; restarts of one model must be alike")
-        self.num_restarts, self.num_symbols = len(nets), first.num_symbols
+        self.num_restarts = len(nets)
+        self.training = first.training  # so that a selected restart is in the mode of the whole
+
+    @property
+    def emission(self) -> Emission:  # type: ignore[override]
+        """The head of the first network: all are of one family."""
+        return self.nets[0].emission
 
     @classmethod
     def from_seed(cls, factory: Callable[[], Network], num_restarts: int = 1, seed: int = 0) -> Autoregressive:
@@ -96,23 +97,43 @@ class Autoregressive(Model):
         name = arguments.pop("kind")
         if name not in NETWORKS:
             raise unknown("network", name, NETWORKS)
+        if "emission" in arguments:
+            arguments["emission"] = emissions.from_config(arguments["emission"])
         kind = NETWORKS[name]
         return cls.from_seed(lambda: kind(**arguments), config["num_restarts"])
 
+    @property
+    def initialized(self) -> bool:
+        """Whether `observe` has seen the data, or has no use for them."""
+        return all(net.initialized for net in self.nets)
+
+    def observe(self, data: Sequences) -> None:
+        """Let every network fix the units that it reads vectors in; see `Network`. A fit does it first of all."""
+        for net in self.nets:
+            net.observe(data)
+
+    def check_values(self, batch: Batch) -> None:
+        super().check_values(batch)
+        self.check_complete(batch)
+
     def token_log_prob(self, batch: Batch) -> TokenLogProb:
-        self.check_symbols(batch.values)
+        self.check_values(batch)
         return torch.stack([net_token_log_prob(net, batch) for net in self.nets])
 
-    def initial_state(self, num_sequences: int) -> list[tuple[Tensor, Any]]:
-        """For each network: the logits of the next symbol, and the network's state."""
-        begin = torch.full((num_sequences, 1), self.num_symbols, device=self.device)
-        return [net(begin) for net in self.nets]
+    def initial_state(self, num_sequences: int) -> NetworkState:
+        return [net(net.begin(num_sequences)) for net in self.nets]
 
-    def next_log_prob(self, state: list[tuple[Tensor, Any]]) -> Float[Tensor, "R N V"]:
-        return torch.stack([logits[:, -1].log_softmax(dim=-1) for logits, _ in state])
+    def next_log_prob(self, state: NetworkState) -> Float[Tensor, "R N V"]:
+        if not self.num_symbols:
+            raise InputError("only a model of symbols has a probability for each next symbol; draw with draw_next")
+        return torch.stack([outputs[:, -1].log_softmax(dim=-1) for outputs, _ in state])
 
-    def advance(self, state: list[tuple[Tensor, Any]], symbols: Int[Tensor, "N"]) -> list[tuple[Tensor, Any]]:
-        return [net(symbols[:, None], memory) for net, (_, memory) in zip(self.nets, state, strict=True)]
+    def draw_next(self, state: NetworkState, generator: torch.Generator | None = None) -> Shaped[Tensor, "N *D"]:
+        self.check_single()
+        return self.nets[0].draw(state[0][0][:, -1], generator)
+
+    def advance(self, state: NetworkState, values: Shaped[Tensor, "N *D"]) -> NetworkState:
+        return [net(net.read(values[:, None]), memory) for net, (_, memory) in zip(self.nets, state, strict=True)]
 
     def select(self, restart: int) -> Autoregressive:
         """The model with that network only; the network is shared, not copied."""
@@ -120,9 +141,7 @@ class Autoregressive(Model):
 
 
 def net_token_log_prob(net: Network, batch: Batch) -> Float[Tensor, "N T"]:
-    """``log p(x_t | x_<t)`` of one network; 0 at padding."""
-    begin = torch.full_like(batch.values[:, :1], net.num_symbols)
-    inputs = torch.cat([begin, batch.values[:, :-1]], dim=1)
-    logits, _ = net(inputs)
-    loss = F.cross_entropy(logits.flatten(0, 1), batch.values.flatten(), reduction="none")
-    return -loss.view_as(batch.values).masked_fill(~batch.mask, 0.0)
+    """``log p(x_t | x_<t)`` of one network; 0 at padding. The values of the batch have been checked."""
+    inputs = torch.cat([net.begin(len(batch.values)), net.read(batch.values[:, :-1])], dim=1)
+    outputs, _ = net(inputs)
+    return net.log_prob(outputs, batch.values).masked_fill(~batch.mask, 0.0)

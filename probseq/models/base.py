@@ -1,23 +1,24 @@
 """What a model of sequences must answer, and what it gets for free.
 
 `SequenceModel` is the contract as a structural type: anything that has these members can be evaluated, compared and
-sampled. `Model` is the base class that most models use: write `token_log_prob`, the three state methods, `select` and
-`config`, and get `sample`, `device` and saving.
+sampled. `Model` is the base class that most models use: give it an `emission`, write `token_log_prob`, `initial_state`,
+`advance`, `select`, `config` and one of `next_log_prob` and `draw_next`, and get `sample`, `device` and saving.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from numpy.typing import NDArray
+from jaxtyping import Float, Shaped
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from probseq.data.sequences import Batch, Sequences
+from probseq.data.batch import Batch
+from probseq.data.sequences import Sequences
 from probseq.errors import InputError
+from probseq.models.emissions.base import Emission
 from probseq.types import Likelihood, TokenLogProb
 
 State = Any
@@ -29,24 +30,34 @@ class SequenceModel(Protocol):
     """The likelihood contract. `R = num_restarts` is an axis of every answer, also when it is 1."""
 
     num_restarts: int
-    num_symbols: int
     likelihood: Likelihood
+
+    @property
+    def support(self) -> tuple[str, int]:
+        """What it scores: ``("symbols", V)``, or vectors of D numbers: ``"binary"``, ``"counts"`` or ``"reals"``."""
 
     @property
     def num_parameters(self) -> int:
         """Free parameters of one restart."""
 
     def token_log_prob(self, batch: Batch) -> TokenLogProb:
-        """``(R, N, T)``: ``log p(x_t | x_<t)`` in nats, 0 at padding. The sum over t is ``log p(x)``."""
+        """``(R, N, T)``: ``log p(x_t | x_<t)`` in nats, 0 at padding and where x_t is missing.
+
+        The sum over t is ``log p(x)``; for real vectors it is a log-density. What is missing is integrated out, or
+        refused by a model that cannot do that.
+        """
 
     def initial_state(self, num_sequences: int) -> State:
         """What is known before the first token."""
 
     def next_log_prob(self, state: State) -> Float[Tensor, "R N V"]:
-        """``(R, N, V)``: log-probability of every next symbol, given the state."""
+        """``(R, N, V)``: log-probability of every next symbol, given the state. For models of symbols only."""
 
-    def advance(self, state: State, symbols: Int[Tensor, "N"]) -> State:
-        """The state after `symbols` (N,) were observed."""
+    def draw_next(self, state: State, generator: torch.Generator | None = None) -> Shaped[Tensor, "N *D"]:
+        """A draw of the next observation of each sequence, ``(N,)`` or ``(N, D)``, given the state (R = 1)."""
+
+    def advance(self, state: State, values: Shaped[Tensor, "N *D"]) -> State:
+        """The state after `values`, ``(N,)`` symbols or ``(N, D)`` vectors, were observed."""
 
     def select(self, restart: int) -> SequenceModel:
         """The model with that restart only (R = 1)."""
@@ -56,7 +67,7 @@ class SequenceModel(Protocol):
         num_sequences: int,
         max_length: int,
         *,
-        prefix: Sequence[int] | None = None,
+        prefix: ArrayLike | None = None,
         generator: torch.Generator | None = None,
     ) -> Sequences:
         """`num_sequences` draws of `max_length` tokens, each beginning with `prefix`."""
@@ -79,11 +90,24 @@ def restart_seed(seed: int, restart: int) -> int:
 
 
 class Model(nn.Module):
-    """Base class of the models in this package. See `SequenceModel` for what a subclass has to write."""
+    """Base class of the models in this package. See `SequenceModel` for what a subclass has to write.
+
+    Attributes:
+        emission: the family of the observations. It says what they may be, and it may hold parameters.
+    """
 
     likelihood: Likelihood = "exact"
     num_restarts: int = 1
-    num_symbols: int
+    emission: Emission
+
+    @property
+    def support(self) -> tuple[str, int]:
+        return self.emission.support
+
+    @property
+    def num_symbols(self) -> int:
+        """V for a model of symbols, 0 for one of vectors."""
+        return self.emission.num_symbols
 
     def token_log_prob(self, batch: Batch) -> TokenLogProb:
         raise NotImplementedError
@@ -94,7 +118,13 @@ class Model(nn.Module):
     def next_log_prob(self, state: State) -> Float[Tensor, "R N V"]:
         raise NotImplementedError
 
-    def advance(self, state: State, symbols: Int[Tensor, "N"]) -> State:
+    def draw_next(self, state: State, generator: torch.Generator | None = None) -> Shaped[Tensor, "N *D"]:
+        probs = self.next_log_prob(state)[0].exp()  # (N, V)
+        if not probs.isfinite().all():
+            raise InputError("the prefix has probability 0 under this model; give another, or fit with a prior")
+        return torch.multinomial(probs, 1, generator=generator)[:, 0]
+
+    def advance(self, state: State, values: Shaped[Tensor, "N *D"]) -> State:
         raise NotImplementedError
 
     def select(self, restart: int) -> Model:
@@ -130,14 +160,22 @@ class Model(nn.Module):
             raise InputError(f"restart {restart} of {self.num_restarts}; expected 0 to {self.num_restarts - 1}")
         return restart
 
-    def check_symbols(self, values: Tensor) -> None:
-        """Raise `InputError` unless all `values` are symbols this model knows."""
-        if values.ndim != 2 or values.is_floating_point():
-            raise InputError(f"this model scores symbols (N, T); received {values.dtype} {tuple(values.shape)}")
-        if values.numel() and (high := int(values.max())) >= self.num_symbols:
+    def check_single(self) -> None:
+        """Raise `InputError` unless there is one restart only."""
+        if self.num_restarts != 1:
+            raise InputError(f"the model has {self.num_restarts} restarts; select one first: ps.select(model, r)")
+
+    def check_values(self, batch: Batch) -> None:
+        """Raise `InputError` unless all values are observations that this model can score."""
+        self.emission.check_values(batch.values)
+
+    def check_complete(self, batch: Batch) -> None:
+        """Raise `InputError` if an observation is missing: for models that have to see each one to go on."""
+        values = batch.values
+        if (values.isnan() if values.is_floating_point() else values < 0).any():
             raise InputError(
-                f"symbol {high} is outside the model's {self.num_symbols} symbols (0 to {self.num_symbols - 1}); "
-                "encode the data with the vocabulary that the model was fitted with"
+                f"the data have missing observations, and {type(self).__name__} needs every one to predict the next; "
+                "take an HMM, which integrates over what is missing, or leave those sequences out"
             )
 
     @torch.no_grad()
@@ -146,49 +184,50 @@ class Model(nn.Module):
         num_sequences: int,
         max_length: int,
         *,
-        prefix: Sequence[int] | None = None,
+        prefix: ArrayLike | None = None,
         generator: torch.Generator | None = None,
     ) -> Sequences:
-        """Draw sequences one symbol at a time from ``p(x_t | x_<t)``.
+        """Draw sequences one token at a time from ``p(x_t | x_<t)``.
 
         Args:
             num_sequences: how many.
             max_length: tokens in each, the prefix included.
-            prefix: symbols that every draw begins with.
+            prefix: what every draw begins with: symbols, or vectors ``(T, D)``.
             generator: the source of randomness, on the model's device.
 
         Raises:
             InputError: more than one restart (select one first), or a prefix that does not fit.
         """
-        if self.num_restarts != 1:
-            raise InputError(f"the model has {self.num_restarts} restarts; select one first: ps.select(model, r)")
-        given = np.asarray([] if prefix is None else prefix, dtype=np.int64)
+        self.check_single()
+        given = self._given(prefix)
         if num_sequences < 1 or max_length < max(1, len(given)):
             raise InputError(
                 f"received num_sequences {num_sequences}, max_length {max_length} and a prefix of {len(given)}; "
                 "expected at least one sequence, at least as long as the prefix"
             )
-        if len(given) and not 0 <= given.min() <= given.max() < self.num_symbols:
-            raise InputError(f"the prefix has symbols outside 0 to {self.num_symbols - 1}")
         training = self.training
         try:
-            return self.eval()._draw_symbols(num_sequences, max_length, given, generator)
+            return self.eval()._draw(num_sequences, max_length, given, generator)
         finally:
             self.train(training)
 
-    def _draw_symbols(
-        self, num_sequences: int, max_length: int, given: NDArray[np.int64], generator: torch.Generator | None
-    ) -> Sequences:
-        drawn = torch.empty(num_sequences, max_length, dtype=torch.int64, device=self.device)
-        state = self.initial_state(num_sequences)
+    def _given(self, prefix: ArrayLike | None) -> Shaped[Tensor, "T *D"]:
+        """The prefix as the values of a batch; nothing where there is none."""
+        if prefix is None or not len(np.asarray(prefix)):
+            return torch.empty(0)
+        try:
+            batch = Sequences.from_list([np.asarray(prefix)]).batch(device=self.device)
+            self.check_values(batch)
+        except InputError as error:
+            raise InputError(f"the prefix does not fit: {error}") from None
+        return batch.values[0]
+
+    def _draw(self, num_sequences: int, max_length: int, given: Tensor, generator: torch.Generator | None) -> Sequences:
+        state, drawn = self.initial_state(num_sequences), []
         for t in range(max_length):
-            if t < len(given):
-                drawn[:, t] = int(given[t])
-            else:
-                probs = self.next_log_prob(state)[0].exp()  # (N, V)
-                if not probs.isfinite().all():
-                    raise InputError("the prefix has probability 0 under this model; give another, or fit with a prior")
-                drawn[:, t] = torch.multinomial(probs, 1, generator=generator)[:, 0]
+            known = t < len(given)
+            values = given[t].expand(num_sequences, *given.shape[1:]) if known else self.draw_next(state, generator)
+            drawn.append(values)
             if t + 1 < max_length:
-                state = self.advance(state, drawn[:, t])
-        return Sequences.from_list(drawn.cpu().numpy())
+                state = self.advance(state, values)
+        return Sequences.from_list(torch.stack(drawn, dim=1).cpu().numpy())

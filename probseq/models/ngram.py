@@ -14,26 +14,22 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from probseq.data.sequences import Batch
+from probseq.data.batch import Batch
 from probseq.errors import InputError
 from probseq.models.base import Model
+from probseq.models.emissions import Categorical
 from probseq.ops.kneser_ney import Level, following
 from probseq.types import TokenLogProb
 
 
-def _check_num_symbols(num_symbols: int) -> None:
-    if num_symbols < 1:
-        raise InputError(f"num_symbols is {num_symbols}; expected at least 1 symbol")
-
-
 class _Independent(Model):
-    """Tokens that ignore the past: ``log p(x_t | x_<t) = log_probs[x_t]``."""
+    """Tokens that ignore the past: ``log p(x_t | x_<t) = log_probs[x_t]``, 0 for one that is missing."""
 
     log_probs: Tensor  # (V,)
 
     def token_log_prob(self, batch: Batch) -> TokenLogProb:
-        self.check_symbols(batch.values)
-        return torch.where(batch.mask, self.log_probs[batch.values], 0.0)[None]
+        self.check_values(batch)
+        return torch.where(batch.observed, self.log_probs[batch.values], 0.0)[None]
 
     def initial_state(self, num_sequences: int) -> int:
         return num_sequences
@@ -41,7 +37,7 @@ class _Independent(Model):
     def next_log_prob(self, state: int) -> Float[Tensor, "R N V"]:
         return self.log_probs.expand(1, state, -1)
 
-    def advance(self, state: int, symbols: Int[Tensor, "N"]) -> int:
+    def advance(self, state: int, values: Int[Tensor, "N"]) -> int:
         return state
 
     def select(self, restart: int) -> _Independent:
@@ -65,8 +61,7 @@ class Uniform(_Independent):
 
     def __init__(self, num_symbols: int) -> None:
         super().__init__()
-        _check_num_symbols(num_symbols)
-        self.num_symbols = num_symbols
+        self.emission = Categorical(num_symbols)
         self.register_buffer("log_probs", torch.full((num_symbols,), -math.log(num_symbols), dtype=torch.float64))
 
     def config(self) -> dict[str, Any]:
@@ -94,10 +89,9 @@ class Unigram(_Independent):
 
     def __init__(self, num_symbols: int, concentration: float = 1.0) -> None:
         super().__init__()
-        _check_num_symbols(num_symbols)
+        self.emission = Categorical(num_symbols)
         if not 0 < concentration < math.inf:
             raise InputError(f"concentration is {concentration}; expected a positive number")
-        self.num_symbols = num_symbols
         self.concentration = float(concentration)
         self.register_buffer("log_probs", torch.full((num_symbols,), -math.log(num_symbols), dtype=torch.float64))
 
@@ -149,10 +143,9 @@ class NGram(Model):
 
     def __init__(self, num_symbols: int, max_order: int = 8) -> None:
         super().__init__()
-        _check_num_symbols(num_symbols)
+        self.emission = Categorical(num_symbols)
         if max_order < 1:
             raise InputError(f"max_order is {max_order}; expected 1 or more")
-        self.num_symbols = num_symbols
         self.max_order = max_order
         for name in ("sizes", "keys", "counts"):
             self.register_buffer(name, torch.zeros(0, dtype=torch.int64))
@@ -201,8 +194,12 @@ class NGram(Model):
         backoff = self.backoff.split_with_sizes(self._num_contexts())
         return [Level(*parts, self.num_symbols) for parts in zip(keys, explicit, backoff, strict=True)]
 
+    def check_values(self, batch: Batch) -> None:
+        super().check_values(batch)
+        self.check_complete(batch)
+
     def token_log_prob(self, batch: Batch) -> TokenLogProb:
-        self.check_symbols(batch.values)
+        self.check_values(batch)
         symbols = batch.values[batch.mask]  # all sequences end to end, without padding
         starts = batch.lengths.cumsum(0) - batch.lengths
         context = torch.zeros_like(symbols)
@@ -227,9 +224,9 @@ class NGram(Model):
             probs = level.refine_all(probs, context)
         return probs.log()[None]
 
-    def advance(self, state: Int[Tensor, "n N"], symbols: Int[Tensor, "N"]) -> Int[Tensor, "n N"]:
-        ids = [level.find(context, symbols) for level, context in zip(self.levels(), state, strict=True)]
-        return torch.stack([torch.zeros_like(symbols), *ids[:-1]])[: self.order]
+    def advance(self, state: Int[Tensor, "n N"], values: Int[Tensor, "N"]) -> Int[Tensor, "n N"]:
+        ids = [level.find(context, values) for level, context in zip(self.levels(), state, strict=True)]
+        return torch.stack([torch.zeros_like(values), *ids[:-1]])[: self.order]
 
     def select(self, restart: int) -> NGram:
         self.check_restart(restart)

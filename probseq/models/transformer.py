@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from probseq.errors import InputError
-from probseq.models.autoregressive import Network
-from probseq.models.recurrent import check_dropout, check_sizes
+from probseq.models.emissions import Emission
+from probseq.models.network import Network, check_sizes
 
 Cache = tuple[int, Sequence[tuple[Tensor, Tensor] | None]]
 """Tokens seen so far, and for each layer the keys and values ``(N, heads, at most context, dim)`` of the last ones."""
@@ -23,22 +23,26 @@ class Transformer(Network):
 
     .. math::
         x \leftarrow x + \mathrm{attention}(\mathrm{norm}(x)), \qquad x \leftarrow x + \mathrm{mlp}(\mathrm{norm}(x)),
-        \qquad p(x_{t+1}) = \mathrm{softmax}(E \, \mathrm{norm}(x_t))
+        \qquad x_{t+1} \sim p(x \mid E \, \mathrm{norm}(x_t))
 
-    The output weights are the input embedding E (weight tying). Positions are rotary, so attention depends on distance
-    alone and a sequence may be longer than the context: each layer then sees the last `context` tokens. There is no
-    dropout inside attention: it would switch off torch's fast attention kernel on a CPU.
+    For symbols, p is the softmax of the outputs, and the output weights E are the input embedding (weight tying). For
+    vectors, the input and the output have a linear layer each, and the outputs are the parameters of an emission
+    family. Positions are rotary, so attention depends on distance alone and a sequence may be longer than the context:
+    each layer then sees the last `context` tokens. There is no dropout inside attention: it would switch off torch's
+    fast attention kernel on a CPU.
 
     Args:
-        num_symbols: V, the size of the vocabulary.
+        num_symbols: V, the size of the vocabulary, short for ``emission=Categorical(V)``.
         num_layers: blocks.
         num_heads: attention heads in a block.
         embed_dim: width, a multiple of ``2 * num_heads``.
         context: how many tokens (itself included) a position attends to.
         dropout: the share of units dropped after the embedding and each half-block, in training.
+        emission: the family of the observations, for example ``Gaussian(2)``.
 
     Raises:
-        InputError: a size below 1, a width that the heads do not divide into even parts, dropout outside [0, 1).
+        InputError: a size below 1, a width that the heads do not divide into even parts, dropout outside [0, 1),
+            neither or both of `num_symbols` and `emission`.
 
     Reference:
         A. Vaswani et al. (2017), "Attention is all you need"; R. Xiong et al. (2020), "On layer normalization in the
@@ -48,40 +52,41 @@ class Transformer(Network):
 
     def __init__(
         self,
-        num_symbols: int,
+        num_symbols: int | None = None,
         num_layers: int = 2,
         num_heads: int = 4,
         embed_dim: int = 128,
         context: int = 256,
         dropout: float = 0.0,
+        *,
+        emission: Emission | None = None,
     ) -> None:
-        super().__init__()
-        check_sizes(
-            num_symbols=num_symbols, num_layers=num_layers, num_heads=num_heads, embed_dim=embed_dim, context=context
-        )
-        check_dropout(dropout)
+        super().__init__(num_symbols, emission, dropout)
+        check_sizes(num_layers=num_layers, num_heads=num_heads, embed_dim=embed_dim, context=context)
         if embed_dim % (2 * num_heads):
             raise InputError(f"embed_dim is {embed_dim}; expected a multiple of 2 * num_heads = {2 * num_heads}")
-        self.num_symbols, self.num_layers, self.num_heads = num_symbols, num_layers, num_heads
-        self.embed_dim, self.context, self.dropout = embed_dim, context, dropout
-        self.embed = nn.Embedding(num_symbols + 1, embed_dim)  # the last row is the begin symbol
+        self.num_layers, self.num_heads, self.embed_dim, self.context = num_layers, num_heads, embed_dim, context
+        self.embed = self.input_layer(embed_dim)
         self.drop = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(_Block(embed_dim, num_heads, context, dropout) for _ in range(num_layers))
         self.norm = nn.LayerNorm(embed_dim)
+        self.head = None if self.is_symbolic else nn.Linear(embed_dim, self.emission.num_outputs)
         self._initialize()
 
     def _initialize(self) -> None:
         """Small normal weights; what is added to the residual stream is scaled down with depth (GPT-2)."""
         for name, parameter in self.named_parameters():
-            if parameter.ndim == 2:
+            if parameter.ndim == 2 and not name.startswith("emission."):
                 depth = (2 * self.num_layers) ** -0.5 if name.endswith("out.weight") else 1.0
                 nn.init.normal_(parameter, std=0.02 * depth)
 
     def config(self) -> dict[str, Any]:
-        names = ("num_symbols", "num_layers", "num_heads", "embed_dim", "context", "dropout")
-        return {name: getattr(self, name) for name in names}
+        names = ("num_layers", "num_heads", "embed_dim", "context", "dropout")
+        return {"emission": self.emission.config(), **{name: getattr(self, name) for name in names}}
 
-    def forward(self, inputs: Int[Tensor, "N T"], state: Cache | None = None) -> tuple[Float[Tensor, "N T V"], Cache]:
+    def forward(
+        self, inputs: Shaped[Tensor, "N T *C"], state: Cache | None = None
+    ) -> tuple[Float[Tensor, "N T P"], Cache]:
         past, caches = (0, [None] * self.num_layers) if state is None else state
         x = self.drop(self.embed(inputs))
         turn = rotation(past, inputs.shape[1], self.embed_dim // self.num_heads, x)
@@ -89,8 +94,9 @@ class Transformer(Network):
         for block, cache in zip(self.blocks, caches, strict=True):
             x, cache = block(x, turn, cache)
             kept.append(cache)
-        logits = F.linear(self.norm(x), self.embed.weight[: self.num_symbols])
-        return logits, (past + inputs.shape[1], kept)
+        x = self.norm(x)
+        outputs = F.linear(x, self.embed.weight[: self.num_symbols]) if self.head is None else self.head(x)
+        return outputs, (past + inputs.shape[1], kept)
 
 
 class _Block(nn.Module):

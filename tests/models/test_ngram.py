@@ -243,10 +243,22 @@ def test_history_of_the_memoryless():
     assert fit_counts(Unigram(2), data).history[0, 0] == pytest.approx(expected)
 
 
+def test_a_unigram_counts_what_was_observed():
+    gaps = Sequences.from_list([[0, 1, 0], [1]], weights=[2, 1], missing=[[False, True, False], [False]])
+    whole = Sequences.from_list([[0, 0], [1]], weights=[2, 1])
+    one, other = (fit_counts(Unigram(3), data) for data in (gaps, whole))
+    assert torch.equal(one.model.log_probs, other.model.log_probs)
+    assert one.history == other.history
+    with pytest.raises(InputError, match="every token of train is missing"):
+        fit_counts(Unigram(3), Sequences.from_list([[0]], missing=[[True]]))
+    with pytest.raises(InputError, match="missing observations, and NGram needs every one"):
+        fit_counts(NGram(3), gaps)
+
+
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: Uniform(0), "num_symbols is 0; expected at least 1"),
+        (lambda: Uniform(0), "num_symbols is 0; expected 1 or more"),
         (lambda: Unigram(2, concentration=0.0), "concentration is 0.0; expected a positive number"),
         (lambda: NGram(2, max_order=0), "max_order is 0; expected 1 or more"),
         (lambda: Uniform(2).select(1), "restart 1 of 1"),
