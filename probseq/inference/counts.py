@@ -43,7 +43,8 @@ def fit_counts(model: CountModel, train: Sequences, validation: Sequences | None
         token, and ``details["order"]`` is the order kept.
 
     Raises:
-        InputError: no data, vectors, symbols outside the model's vocabulary, fractional weights for an `NGram`.
+        InputError: no data, vectors, symbols outside the model's vocabulary; for an `NGram`, fractional weights or
+            missing tokens.
 
     Example:
         >>> data = Sequences.from_list([[0, 1, 0, 1, 0, 1, 0]])
@@ -119,9 +120,13 @@ class _Tokens:
         if not len(data) or not data.is_symbolic:
             received = "vectors" if len(data) else "no sequences"
             raise InputError(f"{part} holds {received}; a model of counts needs sequences of symbols")
-        symbols = torch.from_numpy(np.array(data.values, dtype=np.int64))
-        model.check_symbols(symbols[None])
-        weights = torch.from_numpy(np.repeat(data.weights, data.lengths))
+        for batch in data.batches():
+            model.check_values(batch)
+        observed = data.values >= 0  # a model of independent tokens counts what is there
+        if not observed.any():
+            raise InputError(f"every token of {part} is missing; expected at least one that was observed")
+        symbols = torch.from_numpy(data.values[observed].astype(np.int64))
+        weights = torch.from_numpy(np.repeat(data.weights, data.lengths)[observed])
         lower = torch.full(symbols.shape, 1 / model.num_symbols, dtype=torch.float64)
         starts = torch.from_numpy(data.offsets[:-1])
         return cls(symbols, starts, weights, torch.zeros_like(symbols), lower)

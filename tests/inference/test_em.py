@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from hmmlearn.hmm import CategoricalHMM
 from hypothesis import given
 from strategies import chains
 
@@ -14,23 +13,6 @@ def casino(num=20, length=60, seed=0):
     loaded = np.cumsum(rng.random((num, length)) < 0.1, axis=1) % 2
     rolls = np.where(loaded & (rng.random((num, length)) < 0.5), 5, rng.integers(0, 6, (num, length)))
     return ps.Sequences.from_list(rolls)
-
-
-def test_every_step_equals_hmmlearn():
-    data, model = casino(), ps.HMM(3, ps.emissions.Categorical(6), num_restarts=2, seed=5)
-    peer = CategoricalHMM(3, n_features=6, init_params="", n_iter=1, tol=-np.inf, implementation="scaling")
-    peer.startprob_ = model.initial[1].detach().numpy()
-    peer.transmat_ = model.transition[1].detach().numpy()
-    peer.emissionprob_ = model.emission.probs[1].detach().numpy()
-    observations, lengths = data.values[:, None], data.lengths
-    for _ in range(15):
-        expected = peer.score(observations, lengths) / data.num_tokens
-        fit = ps.em(model, data, num_steps=1, tol=0)
-        assert abs(fit.history[0, 1] - expected) < 1e-8
-        peer.fit(observations, lengths)
-        np.testing.assert_allclose(model.transition[1].detach(), peer.transmat_, atol=1e-8)
-        np.testing.assert_allclose(model.emission.probs[1].detach(), peer.emissionprob_, atol=1e-8)
-        np.testing.assert_allclose(model.initial[1].detach(), peer.startprob_, atol=1e-8)
 
 
 @given(chains())

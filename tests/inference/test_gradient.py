@@ -147,11 +147,6 @@ def test_cuda_where_there_is_none_is_refused():
         ps.fit_gradient(lstm(), counting(), device="cuda")
 
 
-def test_an_hmm_is_sent_to_em():
-    with pytest.raises(ps.InputError, match="em an HMM"):
-        ps.fit_gradient(ps.HMM(2, ps.emissions.Categorical(4)), counting())
-
-
 @pytest.mark.parametrize(
     ("data", "validation", "sentence"),
     [

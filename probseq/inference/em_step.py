@@ -1,0 +1,232 @@
+"""One step of EM for the restarts that are still running, on all data or on a part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from probseq.data.batch import Batch
+from probseq.data.sequences import Sequences
+from probseq.inference.run import StopReason
+from probseq.models.emissions import Emission
+
+Floats = NDArray[np.float64]
+State = dict[str, Tensor]
+"""The parameters of the running restarts by name. Restarts are the first axis of every one."""
+
+_CACHE_BYTES = 256 * 2**20  # batches up to this size are made once and kept
+
+
+class EMModel(Protocol):
+    """What EM asks of a model: expected statistics, the parameters that maximize them, and restarts as an axis.
+
+    Every parameter has the restarts as its first axis. A model may name its ``objective``, if that is not the
+    log-likelihood and log-prior, and may have ``initialized``, False while its starting point waits for data.
+    """
+
+    num_restarts: int
+
+    def e_step(self, batch: Batch) -> Any:
+        """A named tuple of tensors whose first is ``log_likelihood`` (R, N) and whose others add up over batches."""
+
+    def m_step(self, statistics: Any) -> None:
+        """Set the parameters to those that maximize the objective, given the statistics of all data."""
+
+    def log_prior(self) -> Tensor:
+        """``(R,)``: what the objective adds to the log-likelihood, in nats."""
+
+    def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]: ...
+    def parameters(self) -> Iterator[torch.nn.Parameter]: ...
+    def modules(self) -> Iterator[torch.nn.Module]: ...
+    def to(self, device: torch.device) -> Any: ...
+    def take(self, restarts: Sequence[int]) -> Self: ...
+    def put(self, restarts: Sequence[int], other: Any) -> None: ...
+
+
+class EMStep:
+    """E-step and M-step of all data.
+
+    Attributes:
+        running: the restarts that take part.
+        current: their parameters: the model itself while all take part, then a model of their own.
+        trail: the parameters at their last two E-steps, newest last, without those that failed.
+        previous: ``(R,)`` the last objective of every restart.
+    """
+
+    def __init__(self, model: EMModel, data: Sequences, tol: float, max_tokens: int) -> None:
+        self.model, self.data, self.tol = model, data, tol
+        self.device = next(model.parameters()).device
+        self.tokens = float(data.num_observed @ data.weights)
+        self.batches = _batches(data, max_tokens, self.device)
+        self.running = list(range(model.num_restarts))
+        self.current = model
+        self._project()
+        self.trail = [self._state()]
+        self.previous = np.full(model.num_restarts, -np.inf)
+
+    def __call__(self, number: int, active: list[int]) -> tuple[Floats, Mapping[int, StopReason]]:
+        self._keep(active)
+        statistics, objective = self._e_step(number)
+        verdicts = [self._verdict(*pair) for pair in zip(objective, self.previous[active], strict=True)]
+        sound = np.array([why not in ("nonfinite", "decreased") for why in verdicts])
+        self._m_step(statistics, sound, self.trail[-1])
+        self.previous[active] = objective
+        return objective, {r: why for r, why in zip(active, verdicts, strict=True) if why is not None}
+
+    def _keep(self, active: list[int]) -> None:
+        """Go on with these restarts only."""
+        if active == self.running:
+            return
+        self.write_back()
+        rows = torch.as_tensor([self.running.index(r) for r in active], device=self.device)
+        self.trail = [{name: value[rows] for name, value in state.items()} for state in self.trail]
+        self.running, self.current = active, self.model.take(active)
+
+    def _e_step(self, number: int) -> tuple[Any, Floats]:
+        """Expected statistics, and the objective ``(r,)`` of the present parameters in nats per token."""
+        total, log_likelihood = self._expect(self.batches)
+        return total, self._per_token(log_likelihood / self.tokens)
+
+    @torch.no_grad()
+    def _expect(self, batches: Iterable[Batch]) -> tuple[Any, Tensor]:
+        total: Any = None
+        log_likelihood: Any = 0.0
+        for batch in batches:
+            one = self.current.e_step(batch)
+            log_likelihood = log_likelihood + one[0].double() @ batch.weights
+            total = one if total is None else one._make([one[0], *map(torch.add, total[1:], one[1:])])
+        return total, log_likelihood
+
+    @torch.no_grad()
+    def _per_token(self, log_likelihood: Tensor) -> Floats:
+        objective: Floats = (log_likelihood + self.current.log_prior().double() / self.tokens).cpu().numpy()
+        return objective
+
+    def _verdict(self, objective: float, before: float) -> StopReason | None:
+        if not np.isfinite(objective):
+            return "nonfinite"
+        if not np.isfinite(before):
+            return None
+        scale = max(1.0, abs(before))
+        if objective < before - self._rounding * scale:
+            return "decreased"
+        return "converged" if objective - before <= self.tol * scale else None
+
+    @property
+    def _rounding(self) -> float:
+        """How far the objective may fall, relatively, by rounding alone."""
+        return 1e-9 if next(self.model.parameters()).dtype == torch.float64 else 1e-5
+
+    @torch.no_grad()
+    def _m_step(self, statistics: Any, sound: NDArray[np.bool_], otherwise: State) -> None:
+        """Maximize, and note where from; restarts that are not sound get the parameters `otherwise`."""
+        present = self._state()
+        if sound.all():
+            self.current.m_step(statistics)
+            self.trail = [self.trail[-1], present]
+            return
+        rows = torch.as_tensor(sound, device=self.device)
+        # An M-step has to be given numbers: no data at all is the plainest statistics there are.
+        self.current.m_step(
+            statistics._make([statistics[0], *(choose(rows, s, s.new_zeros(())) for s in statistics[1:])])
+        )
+        reached = self._state()
+        self._load({name: choose(rows, reached[name], otherwise[name]) for name in reached})
+        last = self.trail[-1]
+        self.trail = [last, {name: choose(rows, present[name], last[name]) for name in present}]
+
+    def _state(self) -> State:
+        return {name: value.detach().clone() for name, value in self.current.named_parameters()}
+
+    def _load(self, state: State) -> None:
+        for name, value in self.current.named_parameters():
+            value.data.copy_(state[name])
+
+    def _project(self) -> None:
+        """Parameters below a floor have an objective that EM, which respects it, would fall from."""
+        for module in self.current.modules():
+            if isinstance(module, Emission) and all(p.requires_grad for p in module.parameters()):
+                module.project()
+
+    def write_back(self) -> None:
+        """Copy the running restarts into the model that the caller sees."""
+        if self.current is not self.model:
+            self.model.put(self.running, self.current)
+
+
+class OnlineStep(EMStep):
+    """E-step of some sequences, and an M-step of a running average of statistics.
+
+    The statistics of `size` sequences, drawn without replacement pass by pass and scaled up to all data, enter the
+    average with weight ``(step + delay) ** -decay``.
+    """
+
+    def __init__(
+        self, model: EMModel, data: Sequences, max_tokens: int, size: int, decay: float, delay: float, seed: int
+    ) -> None:
+        super().__init__(model, data, 0.0, max_tokens)
+        self.size, self.decay, self.delay = min(size, len(data)), decay, delay
+        self.rows = _shuffled(len(data), self.size, seed)
+        self.average: Any = None
+
+    def _keep(self, active: list[int]) -> None:
+        if active != self.running and self.average is not None:
+            rows = torch.as_tensor([self.running.index(r) for r in active], device=self.device)
+            self.average = [value[rows] for value in self.average]
+        super()._keep(active)
+
+    def _e_step(self, number: int) -> tuple[Any, Floats]:
+        batch = self.data.batch(next(self.rows), device=self.device)
+        one, log_likelihood = self._expect([batch])
+        weight = 1.0 if self.average is None else (number + self.delay) ** -self.decay
+        scaled = [value * (len(self.data) / self.size) for value in one[1:]]
+        last = scaled if self.average is None else self.average
+        self.average = [torch.lerp(old, new, weight) for old, new in zip(last, scaled, strict=True)]
+        tokens = (batch.observed * batch.weights[:, None]).sum().clamp(min=1.0)
+        return one._make([one[0], *self.average]), self._per_token(log_likelihood / tokens)
+
+    def _verdict(self, objective: float, before: float) -> StopReason | None:
+        """The objective of a part of the data may fall, and says nothing about convergence."""
+        return None if np.isfinite(objective) else "nonfinite"
+
+
+def choose(rows: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    """The restarts of `one` where `rows` ``(r,)`` is true, and those of `other` elsewhere."""
+    return torch.where(rows.view(-1, *[1] * (one.ndim - 1)), one, other)
+
+
+def _batches(data: Sequences, max_tokens: int, device: torch.device) -> Iterable[Batch]:
+    """All batches, made once if they fit into the cache, else anew for every pass."""
+    kept, size = [], 0
+    for batch in data.batches(max_tokens, device=device):
+        kept.append(batch)
+        size += batch.values.nbytes * (2 if batch.source is None else 3)
+        if size > _CACHE_BYTES:
+            return _Passes(data, max_tokens, device)
+    return kept
+
+
+class _Passes:
+    """Batches that are made when they are asked for, as often as that is."""
+
+    def __init__(self, data: Sequences, max_tokens: int, device: torch.device) -> None:
+        self.data, self.max_tokens, self.device = data, max_tokens, device
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.data.batches(self.max_tokens, device=self.device)
+
+
+def _shuffled(num: int, size: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Rows without end, `size` at a time: every row once, then every row once more in a new order."""
+    rng = np.random.default_rng(seed)
+    queue = rng.permutation(num)
+    while True:
+        if len(queue) < size:
+            queue = np.concatenate([queue, rng.permutation(num)])
+        yield queue[:size]
+        queue = queue[size:]
