@@ -107,6 +107,7 @@ def describe_data(corpus: Corpus, window: int) -> dict[str, Any]:
         "level": corpus.level,
         "window": window,
         "num_symbols": None if corpus.vocabulary is None else len(corpus.vocabulary),
+        "columns": list(corpus.columns),
         "num_documents": dict(corpus.num_documents),
         "num_sequences": {name: len(part) for name, part in parts.items()},
         "num_tokens": {name: part.num_tokens for name, part in parts.items()},

@@ -1,9 +1,9 @@
-"""What a fitted model, read from its folder, says about a user's file: scores, paths of states, samples."""
+"""What a fitted model, read from its folder, says about a user's file, and what it writes itself."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,12 @@ from probseq.checkpoint import is_run, load_model, load_run
 from probseq.data.documents import Document
 from probseq.data.readers import read_documents, read_text
 from probseq.data.sequences import Sequences
+from probseq.data.series import read_series
 from probseq.data.vocabulary import Vocabulary
 from probseq.errors import InputError
 from probseq.errors import unknown as unknown_name
 from probseq.evaluate import evaluate
 from probseq.models.base import Model
-from probseq.models.hmm import HMM
 
 
 @dataclass
@@ -34,6 +34,7 @@ class Fitted:
         model: R = 1.
         vocabulary: what its symbols mean, or None where it was fitted to numbers.
         data: the settings of the data of the run it comes from; empty where only the model's folder is known.
+        columns: of vectors, the names of their D numbers.
     """
 
     name: str
@@ -41,6 +42,12 @@ class Fitted:
     model: Model
     vocabulary: Vocabulary | None
     data: Mapping[str, Any] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
+
+    @property
+    def is_symbolic(self) -> bool:
+        """True for a model of symbols, False for one of vectors."""
+        return self.model.support[0] == "symbols"
 
 
 def open_fitted(folder: Path, name: str | None = None, restart: int | None = None) -> Fitted:
@@ -55,9 +62,10 @@ def open_fitted(folder: Path, name: str | None = None, restart: int | None = Non
         InputError: no such folder, model or restart, or a file that is missing or corrupted.
     """
     data: Mapping[str, Any] = {}
+    columns: list[str] = []
     if is_run(folder):
         run = load_run(folder)
-        data = run.study["data"]
+        data, columns = run.study["data"], run.data.get("columns", [])
         name = name or run.rows[0]["model"]
         if name not in run.saved:
             raise unknown_name("model", name, run.saved)
@@ -67,20 +75,27 @@ def open_fitted(folder: Path, name: str | None = None, restart: int | None = Non
     else:
         name, saved = folder.resolve().name, load_model(folder)
     restart = (saved.chosen or 0) if restart is None else restart
-    return Fitted(name, restart, saved.model.select(restart), saved.vocabulary, data)
+    model = saved.model.select(restart)
+    if not columns and model.support[0] != "symbols":
+        columns = [f"x{i}" for i in range(1, model.support[1] + 1)]
+    return Fitted(name, restart, model, saved.vocabulary, data, tuple(columns))
 
 
-def score_file(fitted: Fitted, path: Path, window: int | None = None) -> dict[str, Any]:
+def score_file(
+    fitted: Fitted, path: Path, window: int | None = None, *, column: str | None = None, id_column: str | None = None
+) -> dict[str, Any]:
     """Log-probability of every document of a file, and of all of them, in plain values.
 
-    Documents are scored in windows, as in a comparison: the first token of a window is predicted from nothing.
+    Documents are scored in windows, as in a comparison: the first token of a window is predicted from nothing. Of
+    vectors, only tokens that were observed count.
 
     Args:
         fitted: the model.
         path: a file as `read_corpus` takes it; a .txt file is one document.
         window: tokens in a window, at most. Default: as in the model's run, else 256.
+        column, id_column: of a table. Default: as in the model's run.
     """
-    names, documents = _read(fitted, path)
+    names, documents = read_sequences(fitted, path, column, id_column)
     unknown = None if fitted.vocabulary is None else fitted.vocabulary.unknown
     window = window if window is not None else int(fitted.data.get("window", 256))
     windows = documents.windows(window)
@@ -91,40 +106,27 @@ def score_file(fitted: Fitted, path: Path, window: int | None = None) -> dict[st
         "model": fitted.name,
         "restart": fitted.restart,
         "likelihood": score.likelihood,
+        "observations": fitted.model.support[0],
         "window": window,
         "documents": [
             {"document": name, **_units(int(n), float(lp))}
-            for name, n, lp in zip(names, documents.lengths, log_prob, strict=True)
+            for name, n, lp in zip(names, documents.num_observed, log_prob, strict=True)
         ],
-        "total": _units(documents.num_tokens, math.fsum(log_prob)),
+        "total": _units(int(documents.num_observed.sum()), math.fsum(log_prob)),
         "num_unknown": 0 if unknown is None else int((documents.values == unknown).sum()),
     }
 
 
-def decode_file(fitted: Fitted, path: Path, posterior: bool) -> Iterator[dict[str, Any]]:
-    """For each document its symbols, and the most probable path of states or each state's posterior probability.
-
-    Raises:
-        InputError: a model whose hidden state is computed, not drawn: it has no states to decode.
-    """
-    model = fitted.model
-    if not isinstance(model, HMM):
-        raise InputError(f"the model {fitted.name} has no states to decode; expected an HMM (see --model)")
-    names, documents = _read(fitted, path)
-    for i, name in enumerate(names):
-        batch = documents.batch(np.array([i]))
-        symbols = documents[i].tolist()
-        text = symbols if fitted.vocabulary is None else [fitted.vocabulary.symbols[s] for s in symbols]
-        if posterior:
-            yield {"document": name, "symbols": text, "posterior": model.posterior_marginals(batch)[0, 0].tolist()}
-        else:
-            yield {"document": name, "symbols": text, "states": model.viterbi(batch)[0, 0].tolist()}
-
-
 def sample_text(
-    model: Model, vocabulary: Vocabulary | None, *, num: int, length: int, prefix: str = "", seed: int = 0
+    model: Model,
+    vocabulary: Vocabulary | None,
+    *,
+    num: int,
+    length: int,
+    prefix: str = "",
+    seed: int = 0,
 ) -> list[str]:
-    """Texts drawn from a model of one restart, each up to its end symbol.
+    """Texts drawn from a model of symbols with one restart, each up to its end symbol.
 
     Args:
         model: R = 1.
@@ -133,10 +135,58 @@ def sample_text(
         length: symbols in each, the prefix included.
         prefix: what each begins with.
         seed: of the draws.
+
+    Raises:
+        InputError: nothing to draw, or a prefix that does not fit.
     """
+    start = _encode(prefix, vocabulary)
+    _check_sizes(num, length, len(start))
     generator = torch.Generator(model.device).manual_seed(seed)
-    drawn = model.sample(num, length, prefix=_encode(prefix, vocabulary).tolist(), generator=generator)
+    drawn = model.sample(num, length, prefix=start.tolist(), generator=generator)
     return [_to_text(symbols, vocabulary) for symbols in drawn]
+
+
+def sample_vectors(
+    model: Model, columns: Iterable[str], *, num: int, length: int, prefix: str = "", seed: int = 0
+) -> list[str]:
+    """Series drawn from a model of vectors, as the lines of a table: sample, step, and the D numbers of each step.
+
+    Args:
+        model: R = 1.
+        columns: the names of the D numbers.
+        num: how many series.
+        length: steps in each.
+        prefix: must be empty: what a series begins with cannot be given as text.
+        seed: of the draws.
+
+    Raises:
+        InputError: nothing to draw, or a prefix.
+    """
+    if prefix:
+        raise InputError(f"received --prefix {prefix!r}, and the model is of vectors; leave it out")
+    _check_sizes(num, length, 0)
+    generator = torch.Generator(model.device).manual_seed(seed)
+    drawn = model.sample(num, length, generator=generator)
+    header = ",".join(["sample", "step", *(quote(one) for one in columns)])
+    return [header, *(f"{i},{t},{numbers(row)}" for i, one in enumerate(drawn) for t, row in enumerate(one))]
+
+
+def numbers(row: Iterable[float]) -> str:
+    """The cells of a table: six significant digits each."""
+    return ",".join("" if math.isnan(one) else f"{one:.6g}" for one in row)
+
+
+def quote(cell: str) -> str:
+    """A cell of a .csv file."""
+    return '"{}"'.format(cell.replace('"', '""')) if any(c in cell for c in ',"\n\r') else cell
+
+
+def _check_sizes(num: int, length: int, prefix: int) -> None:
+    if num < 1:
+        raise InputError(f"received --num {num}; expected 1 or more")
+    if length < max(1, prefix):
+        held = f", which hold the {prefix} of the prefix" if prefix else ""
+        raise InputError(f"received --length {length}; expected {max(1, prefix)} or more tokens{held}")
 
 
 def _encode(text: str, vocabulary: Vocabulary | None) -> NDArray[Any]:
@@ -156,14 +206,36 @@ def _to_text(symbols: NDArray[Any], vocabulary: Vocabulary | None) -> str:
     return vocabulary.decode(symbols)
 
 
-def _read(fitted: Fitted, path: Path) -> tuple[list[str], Sequences]:
-    """The documents of a file as symbols, its columns named as in the run; a .txt file is one document."""
+def read_sequences(
+    fitted: Fitted, path: Path, column: str | None = None, id_column: str | None = None
+) -> tuple[list[str], Sequences]:
+    """The documents of a file as the model reads them, and their names; a .txt file is one document.
+
+    Args:
+        fitted: the model.
+        path: the file.
+        column, id_column: of a table. Default: as in the model's run.
+
+    Raises:
+        InputError: a file that cannot be read, or holds something else than the model was fitted to.
+    """
+    given = {"column": column, "id_column": id_column}
+    columns = {key: given[key] or fitted.data.get(key) for key in given}
+    if not fitted.is_symbolic:
+        documents, _ = read_series(path, **columns)
+        expected = fitted.model.support[1]
+        for document in documents:
+            if (found := np.shape(document.content)[1]) != expected:
+                raise InputError(
+                    f"{document.name} has {found} numbers in a row, and the model was fitted to {expected}; "
+                    "name the columns with --column (a,b)"
+                )
+        return [document.name for document in documents], Sequences.from_list([d.content for d in documents])
     vocabulary = fitted.vocabulary
     level = vocabulary.level if vocabulary is not None else "char"
     if path.suffix.lower() == ".txt" and path.is_file():
         documents = [Document(read_text(path, level), path.name)]
     else:
-        columns = {key: fitted.data.get(key) for key in ("column", "id_column")}
         documents = read_documents(path, level=level, **columns)
     encoded = [_symbols(document, vocabulary) for document in documents]
     return [document.name for document in documents], Sequences.from_list(encoded)
@@ -187,12 +259,12 @@ def _symbols(document: Document, vocabulary: Vocabulary | None) -> NDArray[Any]:
     return symbols
 
 
-def _units(num_tokens: int, log_prob: float) -> dict[str, float]:
+def _units(num_tokens: int, log_prob: float) -> dict[str, float | None]:
     bits = log_prob / math.log(2)
     return {
         "num_tokens": num_tokens,
         "log_prob_nats": log_prob,
         "log_prob_bits": bits,
-        "nats_per_token": -log_prob / num_tokens,
-        "bits_per_token": -bits / num_tokens,
+        "nats_per_token": -log_prob / num_tokens if num_tokens else None,
+        "bits_per_token": -bits / num_tokens if num_tokens else None,
     }

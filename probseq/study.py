@@ -25,10 +25,21 @@ from probseq.inference.device import resolve_device
 from probseq.inference.run import Fit, interrupts
 from probseq.models.base import Model
 from probseq.run_folder import describe_environment, new_folder, write_run
-from probseq.scoring import sample_text
+from probseq.scoring import sample_text, sample_vectors
 from probseq.specs import KINDS, Count, ModelSpec, Settings
 
 _SAMPLE_LENGTH = 300
+_TYPES = {  # pydantic's names of what a value should have been, in words
+    "int_type": "a whole number, such as 8",
+    "float_type": "a number, such as 0.5",
+    "string_type": "text, such as \"sotu\"",
+    "bool_type": "true or false",
+    "dict_type": "a table of settings",
+    "model_type": "a table of settings",
+    "model_attributes_type": "a table of settings",
+    "finite_number": "a finite number",
+    "too_short": "at least one",
+}
 
 
 class DataSpec(Settings):
@@ -36,7 +47,9 @@ class DataSpec(Settings):
 
     corpus: str | None = Field(None, description="a name of the catalog (`probseq data list`)")
     path: str | None = Field(None, description="a file or folder of your own instead, seen from the working directory")
-    column: str | None = Field(None, description="of a table or of JSON lines: where the text or the values are")
+    column: str | None = Field(
+        None, description="of a table or JSON lines: where the text or the values are; at level vector several: 'a,b'"
+    )
     id_column: str | None = Field(None, description="of a table with a row for each step: which document a row is of")
     level: Level | None = Field(None, description="default: the corpus's own; char for a file")
     window: Annotated[int, Field(ge=2, le=10**9)] = Field(256, description="tokens in a sequence, at most")
@@ -94,7 +107,7 @@ class Run:
         comparison: the ranking.
         environment: versions, platform, device and threads.
         seconds: wall-clock seconds of everything.
-        samples: model name -> text drawn from its chosen restart.
+        samples: model name -> text drawn from its chosen restart; of vectors the lines of a table.
     """
 
     study: Study
@@ -184,7 +197,8 @@ def run_study(study: Study, out: str | Path | None = None, progress: bool | None
 
 def _run(study: Study, device: str, progress: bool | None, begin: float) -> Run:
     corpus = study.data.load(study.seed)
-    data = study.data.model_copy(update={"level": corpus.level})
+    columns = {"column": ",".join(corpus.columns)} if study.data.path and corpus.columns else {}
+    data = study.data.model_copy(update={"level": corpus.level, **columns})
     study = study.model_copy(update={"data": data, "device": device})
     fits = _fit_all(study, corpus, device, progress)
     with interrupts():  # what took minutes to fit is not thrown away for a Ctrl-C in the seconds that follow
@@ -197,7 +211,7 @@ def _run(study: Study, device: str, progress: bool | None, begin: float) -> Run:
 
 def _fit_all(study: Study, corpus: Corpus, device: str, progress: bool | None) -> dict[str, Fit[Any]]:
     """Fit the models in turn, until the last or until Ctrl-C; what was reached is kept."""
-    built = {name: spec.build(corpus.num_symbols, study.seed) for name, spec in study.models.items()}
+    built = {name: spec.build(corpus, study.seed) for name, spec in study.models.items()}
     fits: dict[str, Fit[Any]] = {}
     for number, (name, spec) in enumerate(study.models.items(), start=1):
         if sys.stderr.isatty() if progress is None else progress:
@@ -214,6 +228,8 @@ def _fit_all(study: Study, corpus: Corpus, device: str, progress: bool | None) -
 
 
 def _sample(model: Model, corpus: Corpus, seed: int) -> str:
+    if not corpus.is_symbolic:
+        return "\n".join(sample_vectors(model, corpus.columns, num=1, length=_SAMPLE_LENGTH, seed=seed))
     (text,) = sample_text(model, corpus.vocabulary, num=1, length=_SAMPLE_LENGTH, seed=seed)
     return text
 
@@ -254,6 +270,8 @@ def _sentence(error: ValidationError) -> InputError:
             fault = f"received {received!r}; expected a name of letters, digits, '_', '-' and '.'"
         case "value_error":
             fault = str(context["error"])
+        case kind if kind in _TYPES:
+            fault = f"received {received!r}; expected {_TYPES[kind]}"
         case _:
             expected = detail["msg"].removeprefix("Input should be ").replace("greater than or equal to", "a number >=")
             expected = expected.replace("greater than", "a number >").replace("less than", "a number <")

@@ -20,8 +20,11 @@ _WIDTH = 120  # where the output is no terminal
 
 def print_run(run: Run) -> None:
     """The ranking of a run."""
-    columns = ["rank", "model", "nats/token", "bits/token", "perplexity", "params", "restarts", "sec"]
-    table = _table(f"{run.corpus.name}, level {run.corpus.level}: test data, smaller is better", columns)
+    token = "token" if run.corpus.is_symbolic else "step"
+    columns = ["rank", "model", f"nats/{token}", f"bits/{token}", "perplexity", "params", "restarts", "sec"]
+    density = any(score.density for score in run.comparison.test.values())
+    title = f"{run.corpus.name}, level {run.corpus.level}: test data, smaller is better"
+    table = _table(title, [column for column in columns if not (density and column == "perplexity")])
     for row in run.comparison.rows():
         mark = "" if row["likelihood"] == "exact" else f" ({row['likelihood']})"
         table.add_row(
@@ -29,12 +32,14 @@ def print_run(run: Run) -> None:
             escape(row["model"] + mark),
             _number(row["nats_per_token"], 4),
             _number(row["bits_per_token"], 4),
-            _number(row["perplexity"], 3),
+            *([] if density else [_number(row["perplexity"], 3)]),
             f"{row['num_parameters']:,}",
             str(row["num_restarts"]),
             _number(row["fit_seconds"], 1),
         )
     _print(table)
+    if density:
+        print("densities: the numbers depend on the unit of the data, their differences do not")
 
 
 def print_scores(result: dict[str, Any]) -> None:
@@ -42,7 +47,8 @@ def print_scores(result: dict[str, Any]) -> None:
     title = (
         f"{result['model']}, restart {result['restart']}, {result['likelihood']}, windows of {result['window']} tokens"
     )
-    table = _table(title, ["document", "tokens", "nats", "bits", "nats/token", "bits/token"])
+    token = "token" if result["observations"] == "symbols" else "step"
+    table = _table(title, ["document", f"{token}s", "nats", "bits", f"nats/{token}", f"bits/{token}"])
     for row in [*result["documents"], {"document": "total", **result["total"]}]:
         table.add_row(
             escape(row["document"]),
@@ -58,12 +64,29 @@ def print_scores(result: dict[str, Any]) -> None:
 
 
 def print_states(documents: Iterable[dict[str, Any]]) -> None:
-    """What `probseq.scoring.decode_file` found: document, position, symbol, and state or probabilities, with tabs."""
+    """What `probseq.decoding.decode_file` found, with tabs: document, position, symbol or numbers, state of each path,
+    probabilities of all states."""
     for document in documents:
-        states = document.get("states") or [[f"{p:.4f}" for p in row] for row in document["posterior"]]
-        for position, (symbol, state) in enumerate(zip(document["symbols"], states, strict=True)):
-            found = state if isinstance(state, list) else [state]
-            print(document["document"], position, repr(symbol), *found, sep="\t")
+        observed = document.get("values") or [[repr(symbol)] for symbol in document["symbols"]]
+        paths = document.get("paths") or [document["states"]]
+        marginals = document.get("posterior") or [[] for _ in observed]
+        for position, (cells, found) in enumerate(zip(observed, marginals, strict=True)):
+            shown = [cell if isinstance(cell, str) else _cell(cell) for cell in cells]
+            probabilities = [f"{p:.4f}" for p in found]
+            print(document["document"], position, *shown, *(path[position] for path in paths), *probabilities, sep="\t")
+
+
+def print_rows(rows: Iterable[list[Any]]) -> None:
+    """Rows of a table, their header first."""
+    header, *body = rows
+    table = _table("", header)
+    for row in body:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    _print(table)
+
+
+def _cell(number: float | None) -> str:
+    return "" if number is None else f"{number:.6g}"
 
 
 def print_entries(entries: list[CorpusEntry]) -> None:
@@ -86,6 +109,9 @@ def print_corpus(entry: CorpusEntry, corpus: Corpus) -> None:
     for name, part in corpus.parts.items():
         table.add_row(name, f"{corpus.num_documents[name]:,}", f"{len(part):,}", f"{part.num_tokens:,}")
     _print(table)
+    if not corpus.is_symbolic:
+        names = f": {', '.join(corpus.columns)}" if corpus.columns else ""
+        print(f"vectors of size {corpus.num_dims}{escape(names)}; a study models them as {corpus.emission} by default")
     if corpus.vocabulary is not None:
         shown = " ".join(repr(symbol) for symbol in corpus.vocabulary.symbols[:40])
         more = " ..." if len(corpus.vocabulary) > 40 else ""
@@ -94,9 +120,11 @@ def print_corpus(entry: CorpusEntry, corpus: Corpus) -> None:
 
 def _table(title: str, columns: list[str]) -> Table:
     """A table that fits in 80 columns: names are folded where there is no room, numbers never."""
-    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table = Table(
+        title=escape(title) or None, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False
+    )
     for column in columns:
-        if column in ("model", "document", "part"):
+        if column in ("model", "document", "part", "column", "symbol"):
             table.add_column(column, min_width=11, overflow="fold")
         else:
             table.add_column(column, justify="right", no_wrap=True)

@@ -8,11 +8,10 @@ import sys
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
+from commands import fails, probseq_cli, succeeds
 
 import probseq
 from probseq.checkpoint import load
-from probseq.cli import app
 from probseq.data.sequences import Sequences
 from probseq.evaluate import evaluate
 from probseq.models.hmm import HMM
@@ -37,26 +36,6 @@ hidden_dim = 4
 num_restarts = 1
 num_steps = 3
 """
-
-
-def probseq_cli(*arguments):
-    return CliRunner().invoke(app, [str(one) for one in arguments])
-
-
-def succeeds(*arguments):
-    result = probseq_cli(*arguments)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
-def fails(*arguments):
-    """The one sentence on stderr."""
-    result = probseq_cli(*arguments)
-    assert result.exit_code == 2, result.output
-    assert isinstance(result.exception, SystemExit)
-    assert result.stderr.startswith("error: ")
-    assert result.stderr.count("\n") == 1
-    return result.stderr
 
 
 @pytest.fixture
@@ -91,7 +70,7 @@ def listing(folder):
 
 
 def test_help_of_every_command_has_examples():
-    for command in ("compare", "fit", "score", "sample", "decode", "data list", "data info"):
+    for command in ("compare", "fit", "score", "sample", "decode", "forecast", "data list", "data info"):
         assert "Examples:" in succeeds(*command.split(), "--help")
 
 
@@ -219,8 +198,33 @@ def test_posterior_marginals_sum_to_one(run):
     assert len(document["posterior"]) == len(document["symbols"])
 
 
+def test_forecast_of_symbols_is_the_distribution_after_the_text(run):
+    arguments = ("forecast", run, run.parent / "new.txt", "--model", "hmm-2", "--steps", 2)
+    (document,) = json.loads(succeeds(*arguments, "--format", "json"))
+    saved = load(run).saved["hmm-2"]
+    model = saved.model.select(saved.chosen)
+    batch = Sequences.from_list([saved.vocabulary.encode((run.parent / "new.txt").read_text())]).batch()
+    expected = model.symbols_ahead(batch, 2)[0, 0]
+    for found, probs in zip(document["probabilities"], expected, strict=True):
+        assert list(found.values()) == sorted(found.values(), reverse=True)
+        for symbol, p in found.items():
+            assert p == pytest.approx(float(probs[saved.vocabulary.symbols.index(symbol)]))
+        assert len(found) == 5
+    assert "probability" in succeeds(*arguments)
+
+
+def test_decode_writes_symbols_to_a_table(run, tmp_path):
+    arguments = ("decode", run, run.parent / "new.txt", "--model", "hmm-2")
+    succeeds(*arguments, "--posterior", "--out", tmp_path / "states.csv")
+    lines = (tmp_path / "states.csv").read_text().splitlines()
+    assert lines[0] == "document,step,symbol,state,p_0,p_1"
+    assert lines[1].startswith("new.txt,0,t,")
+    printed = succeeds(*arguments, "--posterior").splitlines()
+    assert len(printed[0].split("\t")) == 6
+
+
 def test_data_commands():
-    assert all(name in succeeds("data", "list") for name in ("sotu", "casino", "earthquakes"))
+    assert all(name in succeeds("data", "list") for name in ("sotu", "casino", "earthquakes", "sp500"))
     assert "train" in succeeds("data", "info", "casino")
 
 
@@ -354,7 +358,9 @@ def test_cuda_where_there_is_none(here, monkeypatch):
         (("score", "RUN", "NEW", "--window", 1), "window is 1"),
         (("score", "RUN", "NEW", "--format", "xml"), "unknown format 'xml'"),
         (("decode", "RUN", "NEW", "--model", "gru"), "the model gru has no states to decode; expected an HMM"),
-        (("sample", "RUN", "--length", 0), "max_length 0"),
+        (("forecast", "RUN", "NEW", "--model", "gru"), "the model gru has no states to forecast from; expected an HMM"),
+        (("sample", "RUN", "--prefix", "the cat", "--length", 3), "--length 3; expected 7 or more tokens, which hold"),
+        (("sample", "RUN", "--length", 0), "received --length 0; expected 1 or more tokens"),
     ],
 )
 def test_bad_questions(run, arguments, sentence):
@@ -389,7 +395,7 @@ def test_the_module_runs_as_a_program(tmp_path):
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert result.stdout == ""
-    assert result.stderr == "error: unknown preset 'quik'; did you mean 'quick'? (valid: letters, quick)\n"
+    assert result.stderr == "error: unknown preset 'quik'; did you mean 'quick'? (valid: letters, quick, series)\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -397,21 +403,16 @@ def test_numbers_are_not_scored_by_a_model_of_text(tmp_path):
     (tmp_path / "text.txt").write_text("some words in a line\n" * 60, encoding="utf-8")
     (tmp_path / "numbers.csv").write_text("0,1,2\n2,1,0\n", encoding="utf-8")
     run = tmp_path / "run"
-    invoke = CliRunner().invoke
-    assert invoke(app, ["fit", "unigram", "--data", str(tmp_path / "text.txt"), "--out", str(run)]).exit_code == 0
-    done = invoke(app, ["score", str(run), str(tmp_path / "numbers.csv")])
-    assert done.exit_code == 2
-    assert "holds numbers, and the model was fitted to text" in done.output
+    succeeds("fit", "unigram", "--data", tmp_path / "text.txt", "--out", run)
+    assert "holds numbers, and the model was fitted to text" in fails("score", run, tmp_path / "numbers.csv")
     (tmp_path / "new.txt").write_text("ZZ some", encoding="utf-8")
-    assert "2 tokens are not in the vocabulary" in invoke(app, ["score", str(run), str(tmp_path / "new.txt")]).output
+    assert "2 tokens are not in the vocabulary" in succeeds("score", run, tmp_path / "new.txt")
 
 
 def test_a_long_table_is_scored_with_the_columns_of_its_run(tmp_path):
     rows = "".join(f"s{i},{(i >> t) % 2}\n" for i in range(40) for t in range(6))
     (tmp_path / "long.csv").write_text("id,value\n" + rows, encoding="utf-8")
     run = tmp_path / "run"
-    options = ["--data", str(tmp_path / "long.csv"), "--id-column", "id", "--out", str(run)]
-    assert CliRunner().invoke(app, ["fit", "unigram", *options]).exit_code == 0
-    done = CliRunner().invoke(app, ["score", str(run), str(tmp_path / "long.csv"), "--format", "json"])
-    assert done.exit_code == 0
-    assert json.loads(done.output)["total"]["num_tokens"] == 240
+    succeeds("fit", "unigram", "--data", tmp_path / "long.csv", "--id-column", "id", "--out", run)
+    result = json.loads(succeeds("score", run, tmp_path / "long.csv", "--format", "json"))
+    assert result["total"]["num_tokens"] == 240

@@ -15,11 +15,13 @@ from matplotlib.figure import Figure
 from probseq import plots
 from probseq.compare import Comparison
 from probseq.errors import InputError
+from probseq.models.emissions import Gaussian
 from probseq.models.hmm import HMM
 from probseq.models.ngram import Uniform, Unigram
 from probseq.plots.learning import averages, thin
+from probseq.plots.series import state_moments
 from probseq.plots.states import state_given_symbol
-from probseq.plots.style import compact, family, label
+from probseq.plots.style import PALETTE, compact, family, label, unit_of
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,14 @@ def points(figure: Figure, marker: str) -> set[tuple[float, float]]:
     """Every point drawn with a marker, rounded."""
     lines = [line for axes in figure.axes for line in axes.lines if line.get_marker() == marker]
     return {(round(float(x), 6), round(float(y), 3)) for line in lines for x, y in line.get_xydata()}
+
+
+def vector_hmm(num_states: int = 2, num_dims: int = 1) -> HMM:
+    """States with far means 0, 10, 20, ... and a standard deviation of 1."""
+    means = 10 * np.arange(num_states)[:, None] * np.ones(num_dims)
+    bank = Gaussian.from_parameters(means, np.ones_like(means))
+    uniform = np.full((num_states, num_states), 1 / num_states)
+    return HMM.from_parameters(uniform[0], uniform, bank)
 
 
 @pytest.mark.parametrize("width", [8.5, 3.75])
@@ -198,3 +208,74 @@ def test_one_state_and_unused_symbols() -> None:
     assert weights.tolist() == [1.0]
     assert behind.tolist() == [[1.0, 1.0, 0.0]]
     plots.plot_states(model, None).canvas.draw()
+
+
+# Series of vectors
+
+
+def test_the_unit_is_bits_for_symbols_and_nats_for_vectors() -> None:
+    assert (unit_of(Uniform(27)).name, unit_of(Uniform(27)).nats) == ("bits per token", math.log(2))
+    assert (unit_of(vector_hmm()).name, unit_of(vector_hmm()).nats) == ("nats per step", 1.0)
+
+
+def test_a_single_state_is_no_hidden_state() -> None:
+    assert [family(vector_hmm(k)) for k in (1, 2)] == ["baseline", "stochastic"]
+
+
+def test_figures_of_vectors_are_in_nats() -> None:
+    models = {"iid": vector_hmm(1), "hmm": vector_hmm(2)}
+    drawn = fake_comparison(models, {"iid": (2.0, 0.0, 1.0), "hmm": (1.0, 0.0, 1.0)})
+    nats = drawn.test["hmm"].nats_per_token[0]
+    ranking = plots.plot_ranking(drawn)
+    assert "test nats per step" in texts(ranking)
+    assert any(text.startswith(f"{nats:.3f} ± ") for text in texts(ranking))
+    assert "test nats per step" in texts(plots.plot_cost(drawn))
+    fit = fake_fit("hmm-2", models["hmm"], np.array([1.0, 2.0]), 1.0, np.random.default_rng(0))
+    figure = plots.plot_learning_curves({"hmm": fit})
+    assert "nats per step" in texts(figure)
+    ends = sorted(float(line.get_ydata()[np.isfinite(line.get_ydata())][-1]) for line in figure.axes[0].lines)
+    assert ends == pytest.approx([math.log(2), 2 * math.log(2)], abs=1e-9)
+
+
+@pytest.mark.parametrize("num_dims", [1, 3])
+def test_every_step_has_the_color_of_its_state(num_dims: int) -> None:
+    rng = np.random.default_rng(0)
+    states = rng.integers(0, 3, 60)
+    values = 10.0 * states[:, None] + rng.normal(size=(60, num_dims))
+    model = vector_hmm(3, num_dims)
+    names = [f"c{d}" for d in range(num_dims)]
+    figure = plots.plot_series_states(model, values, names)
+    assert set(texts(figure)) >= {*names, "step", "state"}
+    for d in range(num_dims):
+        points_of = {line.get_label(): line for line in figure.axes[2 * d].lines if line.get_marker() == "."}
+        for k in range(3):
+            line = points_of[f"state {k}"]
+            np.testing.assert_array_equal(line.get_xdata(), np.flatnonzero(states == k))
+            np.testing.assert_array_equal(line.get_ydata(), values[states == k, d])
+            assert line.get_color() == PALETTE[f"state-{k}"]
+
+
+def test_the_moments_of_the_states_are_those_of_the_model() -> None:
+    mean, deviation = state_moments(vector_hmm(3, 2))
+    np.testing.assert_allclose(mean, [[0, 0], [10, 10], [20, 20]])
+    np.testing.assert_allclose(deviation, np.ones((3, 2)))
+
+
+def test_a_series_with_missing_values_is_drawn() -> None:
+    values = np.array([[0.0], [np.nan], [10.0]])
+    figure = plots.plot_series_states(vector_hmm(), values)
+    assert "dimension 1" in texts(figure)
+    figure.canvas.draw()
+
+
+def test_samples_share_their_axes() -> None:
+    models = {"iid": vector_hmm(1), "hmm": vector_hmm()}
+    series = {"test data": np.zeros((5, 1)), "iid": np.ones((5, 1)), "hmm": np.full((5, 1), 7.0)}
+    figure = plots.plot_samples(series, models, ["x"])
+    assert len({axes.get_ylim() for axes in figure.axes}) == 1
+    assert [axes.lines[0].get_ydata()[0] for axes in figure.axes] == [0, 1, 7]
+    assert [axes.lines[0].get_color() for axes in figure.axes] == [
+        PALETTE[name] for name in ("ink", "baseline", "stochastic")
+    ]
+    with pytest.raises(InputError, match="no series to draw"):
+        plots.plot_samples({}, {})

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 import torch
+from fake_run import fake_corpus
 
 from probseq.errors import InputError
 from probseq.models.hmm import HMM
@@ -52,10 +53,23 @@ def rows_of(folder):
         ),
         (
             {"models": {"m": {"kind": "hmm", "num_states": 2.5}}},
-            r"models.m.num_states: received 2.5; expected a valid int",
+            r"models.m.num_states: received 2.5; expected a whole number, such as 8",
         ),
         ({"models": {"m": {"kind": "gru", "num_restarts": -3}}}, r"models.m.num_restarts: received -3; expected a num"),
         ({"models": {"m": {"kind": "gru", "seconds": 0}}}, r"models.m.seconds: received 0; expected a number > 0"),
+        ({"models": {"m": {"kind": "hmm", "num_states": "2"}}}, r"m.num_states: received '2'; expected a whole number"),
+        (
+            {"models": {"m": {"kind": "gru", "dropout": "a"}}},
+            r"models.m.dropout: received 'a'; expected a number",
+        ),
+        ({"models": {"m": 3}}, r"models.m: received 3; expected a table of settings"),
+        ({"data": 3}, r"data: received 3; expected a table of settings"),
+        ({"data": DATA | {"corpus": 3}}, r"data.corpus: received 3; expected text, such as \"sotu\""),
+        ({"data": DATA | {"end": "yes"}}, r"data.end: received 'yes'; expected true or false"),
+        (
+            {"models": {"m": {"kind": "hmm", "num_states": 2, "start": "kmean"}}},
+            r"models.m.start: unknown start 'kmean'; did you mean 'kmeans'",
+        ),
         (
             {"models": {"lstm": {"kind": "lstm", "hiden_dim": 4}}},
             r"models.lstm.hiden_dim: .* did you mean 'hidden_dim'",
@@ -97,14 +111,14 @@ def test_missing_study(tmp_path):
 
 
 def test_presets():
-    assert presets() == ["letters", "quick"]
+    assert presets() == ["letters", "quick", "series"]
     with pytest.raises(InputError, match=r"unknown preset 'leters'; did you mean 'letters'"):
         preset("leters")
 
 
 @pytest.mark.parametrize("name", ["letters", "quick"])
 def test_networks_of_a_preset_have_like_numbers_of_parameters(name):
-    built = {key: spec.build(27, seed=0) for key, spec in preset(name).models.items()}
+    built = {key: spec.build(fake_corpus(), seed=0) for key, spec in preset(name).models.items()}
     sizes = [built[key].num_parameters for key in ("rnn", "gru", "lstm", "transformer")]
     assert max(sizes) < 1.05 * min(sizes)
     assert [built["hmm-2"].num_states, built["hmm-16"].num_states] == [2, 16]
@@ -193,8 +207,8 @@ def test_out_that_cannot_be_written_is_refused_before_any_work(tmp_path, monkeyp
 
 
 def test_an_error_leaves_no_folder_behind(tmp_path):
-    study = tiny(models={"hmm": {"kind": "hmm", "num_states": 2, "start": "dirichle"}})
-    with pytest.raises(InputError, match=r"unknown start 'dirichle'; did you mean 'dirichlet'"):
+    study = tiny(models={"hmm": {"kind": "hmm", "num_states": 2, "emission": "gaussian"}})
+    with pytest.raises(InputError, match=r"received emission 'gaussian', and corpus 'casino' holds symbols"):
         run_study(study, tmp_path / "deep" / "run", progress=False)
     assert list(tmp_path.iterdir()) == []
 
@@ -206,9 +220,9 @@ def test_an_error_leaves_what_was_there(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
-def test_vectors_are_refused(tmp_path):
+def test_counting_symbols_refuses_vectors(tmp_path):
     (tmp_path / "series.csv").write_text("".join(f"{i}.5,2.5,3.5\n" for i in range(9)))
-    with pytest.raises(InputError, match=r"holds vectors"):
+    with pytest.raises(InputError, match=r"'unigram' is of symbols, and corpus 'series' holds vectors of size 1"):
         run_study(tiny(data={"path": str(tmp_path / "series.csv")}), progress=False)
 
 

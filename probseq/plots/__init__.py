@@ -7,6 +7,15 @@ shows the figures once ``%matplotlib inline`` is on; ``figure.savefig("ranking.s
 
 from probseq.plots.comparison import plot_cost, plot_ranking, plot_restarts
 from probseq.plots.learning import plot_learning_curves
+from probseq.plots.series import plot_samples, plot_series_states
 from probseq.plots.states import plot_states
 
-__all__ = ["plot_cost", "plot_learning_curves", "plot_ranking", "plot_restarts", "plot_states"]
+__all__ = [
+    "plot_cost",
+    "plot_learning_curves",
+    "plot_ranking",
+    "plot_restarts",
+    "plot_samples",
+    "plot_series_states",
+    "plot_states",
+]

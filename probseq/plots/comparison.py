@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from probseq.errors import InputError
-from probseq.plots.style import MARKERS, PALETTE, compact, family, figure_of, label, new_figure, styled
+from probseq.plots.style import (
+    MARKERS,
+    PALETTE,
+    Floats,
+    Unit,
+    compact,
+    family,
+    figure_of,
+    label,
+    new_figure,
+    styled,
+    unit_of,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +34,17 @@ _LETTER = 5.8  # points that one letter of a name takes, about
 _LEADER = {"arrowstyle": "-", "color": PALETTE["muted"], "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
 
 SIGNS = {"exact": "", "lower bound": "≤ ", "estimate": "≈ "}
-"""What stands before bits per token: a lower bound of the likelihood is an upper bound of the bits."""
+"""What stands before a number: a lower bound of the likelihood is an upper bound of the bits that are needed."""
+
+
+def comparison_unit(comparison: Comparison) -> Unit:
+    """What the log-probabilities of these models are shown in."""
+    return unit_of(comparison.models[comparison.ranking[0]])
+
+
+def per_token(comparison: Comparison, name: str) -> Floats:
+    """``(R,)``: minus the test log-probability per token of every restart, in the unit of the comparison."""
+    return np.asarray(comparison.test[name].nats_per_token, dtype=np.float64) / comparison_unit(comparison).nats
 
 
 def _rows_axes(names: Sequence[str], width: float, row: float, top: float) -> Axes:
@@ -49,7 +71,7 @@ def _beside(axes: Axes, row: int, text: str) -> None:
 
 @styled
 def plot_ranking(comparison: Comparison, width: float = 8.5) -> Figure:
-    """Test bits per token of every model, best first, with bars of two standard errors.
+    """Test bits per token (of vectors nats per step) of every model, best first, with bars of two standard errors.
 
     The small pale marks are the other restarts. A hollow mark with ``≤`` is a bound, one with ``≈`` an estimate.
 
@@ -58,14 +80,15 @@ def plot_ranking(comparison: Comparison, width: float = 8.5) -> Figure:
         width: inches.
     """
     frame = comparison.frame
-    unit = math.log(2) * comparison.test[comparison.ranking[0]].total_tokens  # nats of all test data in a bit per token
+    unit = comparison_unit(comparison)
+    whole = unit.nats * comparison.test[comparison.ranking[0]].total_tokens  # nats of all test data in one per token
     axes = _rows_axes(list(frame["model"]), width, row=0.3, top=0.3)
     kinds: dict[str, Any] = {}
     for row, line in enumerate(frame.to_dict("records")):
         kind, exact = family(comparison.models[line["model"]]), line["likelihood"] == "exact"
         style: dict[str, Any] = {"marker": MARKERS[kind], "color": PALETTE[kind], "linestyle": ""}
-        bits, error = float(line["bits_per_token"]), float(line["se"]) / unit
-        others = np.asarray(comparison.test[line["model"]].bits_per_token)
+        bits, error = float(line["nats_per_token"]) / unit.nats, float(line["se"]) / whole
+        others = per_token(comparison, line["model"])
         axes.plot(others, np.full(len(others), row), **style, alpha=0.4, ms=3.5, mew=0)
         if math.isfinite(bits):
             face = PALETTE[kind] if exact else PALETTE["paper"]
@@ -80,7 +103,7 @@ def plot_ranking(comparison: Comparison, width: float = 8.5) -> Figure:
         [kinds[kind] for kind in names], names, loc="upper left", bbox_to_anchor=(0.01, 1), borderaxespad=0.1,
         borderpad=0, ncol=3, handletextpad=0, columnspacing=0.9,
     )  # fmt: skip
-    axes.set_xlabel("test bits per token")
+    axes.set_xlabel(f"test {unit.name}")
     return figure
 
 
@@ -106,7 +129,7 @@ def plot_restarts(comparison: Comparison, width: float = 8.5) -> Figure:
     for row, name in enumerate(names):
         kind, chosen = family(comparison.models[name]), comparison.chosen[name]
         style: dict[str, Any] = {"marker": MARKERS[kind], "color": PALETTE[kind], "linestyle": "", "clip_on": False}
-        bits = np.asarray(comparison.test[name].bits_per_token, dtype=np.float64)
+        bits = per_token(comparison, name)
         height = row + np.linspace(-0.25, 0.25, len(bits))  # the order of the restarts keeps equal values apart
         finite = np.isfinite(bits)
         axes.axhspan(row - 0.42, row + 0.42, color=PALETTE["rule"], alpha=0.35, linewidth=0)
@@ -116,7 +139,7 @@ def plot_restarts(comparison: Comparison, width: float = 8.5) -> Figure:
         span = f"{bits[finite].min():.3f} – {bits[finite].max():.3f}" if finite.any() else ""
         _beside(axes, row, span + ("" if finite.all() else f"\n{(~finite).sum()} not finite"))
     axes.margins(x=0.05)
-    axes.set_xlabel("test bits per token above the chosen restart")
+    axes.set_xlabel(f"test {comparison_unit(comparison).name} above the chosen restart")
     return figure_of(axes)
 
 
@@ -141,17 +164,18 @@ def plot_cost(comparison: Comparison, width: float = 8.5) -> Figure:
     ):
         _cost_panel(axes, comparison, frame.to_dict("records"), column)
         axes.set_xlabel(title)
-    panels[0].set_ylabel("test bits per token")
+    panels[0].set_ylabel(f"test {comparison_unit(comparison).name}")
     return figure
 
 
 def _cost_panel(axes: Axes, comparison: Comparison, lines: Sequence[dict[Any, Any]], column: str) -> None:
-    drawn = [line for line in lines if math.isfinite(line["bits_per_token"]) and math.isfinite(line[column])]
+    nats = comparison_unit(comparison).nats
+    drawn = [line for line in lines if math.isfinite(line["nats_per_token"]) and math.isfinite(line[column])]
     positive = [line[column] for line in drawn if line[column] > 0] or [1.0]
     decades = range(math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive))) + 1)
     ticks = [10.0**d for d in decades]
     nothing = ticks[0] / 10  # where a model without parameters stands
-    places = [(line[column] or nothing, line["bits_per_token"]) for line in drawn]
+    places = [(line[column] or nothing, line["nats_per_token"] / nats) for line in drawn]
     for line, place in zip(drawn, places, strict=True):
         kind = family(comparison.models[line["model"]])
         face = PALETTE[kind] if line["likelihood"] == "exact" else PALETTE["paper"]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probseq.errors import InputError
-from probseq.plots.style import PALETTE, Floats, compact, family, label, new_figure, styled
+from probseq.plots.style import PALETTE, Floats, compact, family, is_counted, label, new_figure, styled, unit_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 def plot_learning_curves(
     fits: Mapping[str, Fit[Any]], chosen: Mapping[str, int] | None = None, width: float = 8.5, columns: int = 3
 ) -> Figure:
-    """The objective of every restart against the step, in bits per token: one small panel for each fit.
+    """The objective of every restart against the step: one small panel for each fit.
+
+    In bits per token; in nats per step for vectors.
 
     The vertical axis holds what is reached after the first step, which says only how bad the start was. Where data for
     validation were scored along the way, the objective is that of minibatches and is averaged between the points drawn;
@@ -55,7 +57,7 @@ def plot_learning_curves(
         axes.grid(axis="y")
         axes.set_title(label(name, 28))
         axes.set_xlabel("step", labelpad=1)
-        axes.set_ylabel("bits per token", labelpad=2)
+        axes.set_ylabel(unit_of(fit.model).name, labelpad=2)
     figure.subplots_adjust(
         left=0.55 / width, right=1 - 0.1 / width, bottom=0.42 / height, top=1 - 0.28 / height,
         wspace=0.85 * columns / width, hspace=0.55,
@@ -65,7 +67,7 @@ def plot_learning_curves(
 
 def has_curve(fit: Fit[Any]) -> bool:
     """Whether there is a course to draw: two steps or more of a model that is not merely counted."""
-    return len(fit.history) > 1 and family(fit.model) != "baseline"
+    return len(fit.history) > 1 and not is_counted(fit.model)
 
 
 def thin(count: int, points: int = 90) -> NDArray[np.int64]:
@@ -84,7 +86,8 @@ def averages(values: Floats, ends: NDArray[np.int64]) -> Floats:
 
 def _draw(axes: Axes, fit: Fit[Any], chosen: int | None) -> None:
     color = PALETTE[family(fit.model)]
-    history = -np.asarray(fit.history, dtype=np.float64) / math.log(2)
+    nats = unit_of(fit.model).nats
+    history = -np.asarray(fit.history, dtype=np.float64) / nats
     steps = np.union1d(thin(len(history)), np.maximum(fit.num_steps, 1) - 1)
     validated = fit.validation is not None and len(fit.validation) > 0
     train = averages(history, steps) if validated else history[steps]
@@ -94,7 +97,7 @@ def _draw(axes: Axes, fit: Fit[Any], chosen: int | None) -> None:
             steps + 1, train[:, r], color=color, alpha=1 if strong else 0.4, lw=2 if strong else 0.9,
             zorder=2.6 if strong else 2, label="training" if r == 0 else None,
         )  # fmt: skip
-    validation = -np.asarray(fit.validation, dtype=np.float64) / math.log(2) if validated else history[:0]
+    validation = -np.asarray(fit.validation, dtype=np.float64) / nats if validated else history[:0]
     if validated:
         _draw_validation(axes, fit, validation, chosen, color)
     _focus(axes, np.concatenate([history[1:], validation]))

@@ -30,13 +30,18 @@ def state_given_symbol(model: Any, restart: int = 0) -> tuple[Floats, Floats]:
     Returns:
         The stationary weights w ``(K,)`` and ``p(state | symbol)`` ``(K, V)``, 0 for a symbol that is never emitted.
     """
-    transition, probs = to_numpy(model.transition[restart]), to_numpy(model.emission.probs[restart])
+    weights, probs = stationary_weights(model, restart), to_numpy(model.emission.probs[restart])
+    joint = weights[:, None] * probs  # (K, V)
+    return weights, joint / joint.sum(axis=0).clip(min=np.finfo(np.float64).tiny)
+
+
+def stationary_weights(model: Any, restart: int = 0) -> Floats:
+    """``(K,)``: the share of time in each state, w = w A."""
+    transition = to_numpy(model.transition[restart])
     size = len(transition)
     system = np.vstack([transition.T - np.eye(size), np.ones(size)])
     weights = np.linalg.lstsq(system, np.append(np.zeros(size), 1.0), rcond=None)[0].clip(0)
-    weights /= weights.sum()
-    joint = weights[:, None] * probs  # (K, V)
-    return weights, joint / joint.sum(axis=0).clip(min=np.finfo(np.float64).tiny)
+    return np.asarray(weights / weights.sum())
 
 
 def to_numpy(tensor: Any) -> Floats:

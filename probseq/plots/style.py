@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
@@ -12,6 +14,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from probseq.models.base import SequenceModel
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -68,6 +72,31 @@ _STYLE: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class Unit:
+    """What a log-probability is shown in.
+
+    Attributes:
+        word: bits or nats.
+        token: what one of them is for.
+        nats: how many nats make one.
+    """
+
+    word: str
+    token: str
+    nats: float
+
+    @property
+    def name(self) -> str:
+        """The whole: bits per token."""
+        return f"{self.word} per {self.token}"
+
+
+def unit_of(model: SequenceModel) -> Unit:
+    """Bits per token for symbols; nats per step for vectors, whose densities count no alternatives."""
+    return Unit("bits", "token", math.log(2)) if model.support[0] == "symbols" else Unit("nats", "step", 1.0)
+
+
 def styled(plot: Callable[P, T]) -> Callable[P, T]:
     """Run `plot` under this package's style; the caller's settings are as they were afterwards."""
 
@@ -105,13 +134,19 @@ def compact(number: float, _position: float = 0) -> str:
 
 
 def family(model: object) -> Literal["baseline", "stochastic", "deterministic"]:
-    """What kind of hidden state a model has: none, one that is drawn, or one that is computed."""
+    """What kind of hidden state a model has: none (or a single one), one that is drawn, or one that is computed."""
     from probseq.models.autoregressive import Autoregressive
-    from probseq.models.ngram import NGram, Uniform, Unigram
 
     if isinstance(model, Autoregressive):
         return "deterministic"
-    return "baseline" if isinstance(model, (Uniform, Unigram, NGram)) else "stochastic"
+    return "baseline" if is_counted(model) or getattr(model, "num_states", 2) == 1 else "stochastic"
+
+
+def is_counted(model: object) -> bool:
+    """Whether a model is fitted by counting, so that there is no course to show."""
+    from probseq.models.ngram import NGram, Uniform, Unigram
+
+    return isinstance(model, (Uniform, Unigram, NGram))
 
 
 def symbol_label(symbol: object) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from probseq.plots.comparison import comparison_unit
 from probseq.plots.states import MAX_STATES
 from probseq.plots.style import family, symbol_label, visible
 from probseq.report import tables
-from probseq.report.answer import TOKENS, answer, bits, notices
+from probseq.report.answer import TOKENS, answer, chosen_value, notices
 from probseq.report.figures import figures
 from probseq.report.numbers import decimals, duration, listing
 from probseq.report.states import describe_states
@@ -57,6 +58,8 @@ def _content(run: Run) -> dict[str, Any]:
             ("time for everything", duration(run.seconds)),
         ],
         "token": TOKENS[corpus.level],
+        "unit": comparison_unit(comparison),
+        "density": any(comparison.test[name].density for name in names),
         "families": {family(comparison.models[name]) for name in names},
         "bounds": "lower bound" in likelihoods,
         "estimates": "estimate" in likelihoods,
@@ -65,9 +68,7 @@ def _content(run: Run) -> dict[str, Any]:
         "objectives": tables.objectives(run),
         "parts": tables.parts(run),
         "single": listing([name for name in names if comparison.models[name].num_restarts == 1]),
-        "samples": [
-            (name, decimals(bits(comparison, name)), visible(text)) for name in names if (text := run.samples.get(name))
-        ],
+        "samples": _samples(run),
         "states": states,
         "max_drawn": MAX_STATES,
         "symbols": _symbols(run),
@@ -75,6 +76,14 @@ def _content(run: Run) -> dict[str, Any]:
         "study": _study(run),
         "longest": int(max(part.lengths.max() for part in corpus.parts.values())),
     }
+
+
+def _samples(run: Run) -> list[tuple[str, str, str]]:
+    """Name, value and text of each model of symbols; what models of vectors draw is a figure."""
+    if not run.corpus.is_symbolic:
+        return []
+    drawn = {name: run.samples[name] for name in run.comparison.ranking if run.samples.get(name)}
+    return [(name, decimals(chosen_value(run.comparison, name)), visible(text)) for name, text in drawn.items()]
 
 
 def _symbols(run: Run) -> list[str]:

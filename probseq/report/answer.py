@@ -9,6 +9,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from probseq.plots.comparison import comparison_unit, per_token
 from probseq.plots.style import family
 from probseq.report.numbers import count, decimals, listing, significant, with_error
 
@@ -22,7 +23,7 @@ TOKENS = {
     "byte": "a byte",
     "word": "a word, a number or a punctuation mark",
     "symbol": "a symbol",
-    "real": "a vector",
+    "vector": "one step of the series",
 }
 _SIGNS = {"exact": "", "lower bound": "at most ", "estimate": "about "}
 _TROUBLES = {
@@ -39,25 +40,25 @@ def answer(run: Run) -> list[Markup]:
     return [sentence for sentence in sentences if sentence]
 
 
-def bits(comparison: Comparison, name: str) -> float:
-    """Test bits per token of the chosen restart."""
-    return float(comparison.test[name].bits_per_token[comparison.chosen[name]])
+def chosen_value(comparison: Comparison, name: str) -> float:
+    """Test bits per token (of vectors nats per step) of the chosen restart."""
+    return float(per_token(comparison, name)[comparison.chosen[name]])
 
 
-def restart_bits(comparison: Comparison, name: str) -> NDArray[np.float64]:
-    """Test bits per token of every restart that has a finite number of them."""
-    values = np.asarray(comparison.test[name].bits_per_token)
+def finite_values(comparison: Comparison, name: str) -> NDArray[np.float64]:
+    """The same of every restart that has a finite number."""
+    values = per_token(comparison, name)
     return values[np.isfinite(values)]
 
 
 def _spread(comparison: Comparison, name: str) -> float:
-    values = restart_bits(comparison, name)
+    values = finite_values(comparison, name)
     return float(np.ptp(values)) if len(values) else 0.0
 
 
-def per_bit(comparison: Comparison) -> float:
-    """Nats of the whole test data that make one bit per token."""
-    return float(math.log(2) * comparison.test[comparison.ranking[0]].total_tokens)
+def whole_unit(comparison: Comparison) -> float:
+    """Nats of the whole test data that make one unit per token."""
+    return float(comparison_unit(comparison).nats * comparison.test[comparison.ranking[0]].total_tokens)
 
 
 def _bold(name: str) -> Markup:
@@ -67,10 +68,12 @@ def _bold(name: str) -> Markup:
 def _winner(comparison: Comparison) -> Markup:
     first = comparison.ranking[0]
     score = comparison.test[first]
-    error = score.se[comparison.chosen[first]] / per_bit(comparison)
-    return Markup("{} gives the test data the highest probability: it needs {}{} bits per token.").format(
-        _bold(first), _SIGNS[score.likelihood], _bold(with_error(bits(comparison, first), error))
-    )
+    error = score.se[comparison.chosen[first]] / whole_unit(comparison)
+    value, unit = _bold(with_error(chosen_value(comparison, first), error)), comparison_unit(comparison).name
+    words = "{} gives the test data the highest probability: it needs {}{} {}."
+    if score.density:
+        words = "{} gives the test data the highest density: minus its logarithm is {}{} {}."
+    return Markup(words).format(_bold(first), _SIGNS[score.likelihood], value, unit)
 
 
 def _runner_up(comparison: Comparison) -> Markup:
@@ -78,8 +81,10 @@ def _runner_up(comparison: Comparison) -> Markup:
         return Markup("")
     first, second = comparison.ranking[:2]
     row = comparison.frame.iloc[1]
-    gap, error = float(row["elpd_diff"]) / per_bit(comparison), float(row["dse"]) / per_bit(comparison)
-    text = Markup("The runner-up, {}, needs {} bits more. ").format(_bold(second), with_error(gap, error))
+    gap, error = float(row["elpd_diff"]) / whole_unit(comparison), float(row["dse"]) / whole_unit(comparison)
+    text = Markup("The runner-up, {}, needs {} {} more. ").format(
+        _bold(second), with_error(gap, error), comparison_unit(comparison).word
+    )
     if not math.isfinite(error):
         few = len(comparison.test[first].num_tokens) < 2
         return text + (
@@ -105,30 +110,39 @@ def _families(comparison: Comparison) -> Markup:
         best.setdefault(family(comparison.models[name]), name)
     if "stochastic" not in best or "deterministic" not in best:
         return Markup("")
-    gap = bits(comparison, best["stochastic"]) - bits(comparison, best["deterministic"])
+    gap = chosen_value(comparison, best["stochastic"]) - chosen_value(comparison, best["deterministic"])
     more, less = ("stochastic", "deterministic") if gap > 0 else ("deterministic", "stochastic")
     how = {"stochastic": "drawn", "deterministic": "computed"}
     return Markup(
-        "Of the models whose hidden state is {}, {} is the best; of those where it is {}, {}, which needs {} bits more."
-    ).format(how[less], _bold(best[less]), how[more], _bold(best[more]), significant(abs(gap)))
+        "Of the models whose hidden state is {}, {} is the best; of those where it is {}, {}, which needs {} {} more."
+    ).format(
+        how[less],
+        _bold(best[less]),
+        how[more],
+        _bold(best[more]),
+        significant(abs(gap)),
+        comparison_unit(comparison).word,
+    )
 
 
 def _restarts(comparison: Comparison) -> Markup:
-    names = [name for name in comparison.ranking if len(restart_bits(comparison, name)) > 1]
+    names = [name for name in comparison.ranking if len(finite_values(comparison, name)) > 1]
     if not names:
         return Markup("")
     name = max(names, key=lambda one: _spread(comparison, one))
-    values = restart_bits(comparison, name)
-    text = Markup("The starting point matters most for {}: its {} restarts end between {} and {} bits per token.")
-    return text.format(_bold(name), len(values), decimals(values.min()), decimals(values.max()))
+    values = finite_values(comparison, name)
+    text = Markup("The starting point matters most for {}: its {} restarts end between {} and {} {}.")
+    low, high = decimals(values.min()), decimals(values.max())
+    return text.format(_bold(name), len(values), low, high, comparison_unit(comparison).name)
 
 
 def _truth(run: Run) -> Markup:
     if run.corpus.truth is None:
         return Markup("")
-    floor = run.corpus.truth.test_nats_per_token / math.log(2)
-    return Markup("The data were generated: the true distribution itself needs {} bits per test token.").format(
-        _bold(decimals(floor))
+    unit = comparison_unit(run.comparison)
+    floor = run.corpus.truth.test_nats_per_token / unit.nats
+    return Markup("The data were generated: the true distribution itself needs {} {} per test {}.").format(
+        _bold(decimals(floor)), unit.word, unit.token
     )
 
 
@@ -140,7 +154,7 @@ def notices(run: Run) -> list[Markup]:
             if number := fit.stop_reason.count(reason):  # type: ignore[arg-type]
                 which = f"{number} of {count(len(fit.stop_reason), 'restart')}"
                 found.append(Markup("{}: {} {}.").format(_bold(name), which, words))
-        lost = len(run.comparison.test[name].bits_per_token) - len(restart_bits(run.comparison, name))
+        lost = run.comparison.test[name].num_restarts - len(finite_values(run.comparison, name))
         if lost:
             found.append(Markup("{}: the test value of {} is not finite.").format(_bold(name), count(lost, "restart")))
     missing = [name for name in run.study.models if name not in run.fits]

@@ -5,51 +5,81 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import numpy as np
 from markupsafe import Markup
 
 from probseq import plots
+from probseq.plots.comparison import comparison_unit
 from probseq.plots.learning import has_curve
 from probseq.plots.style import label
-from probseq.report.answer import bits
+from probseq.report.answer import chosen_value
 from probseq.report.numbers import decimals
 from probseq.report.svg import inline_svg
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from probseq.data.corpus import Corpus
+    from probseq.plots.style import Floats
     from probseq.report.states import States
     from probseq.study import Run
 
 _WIDTHS = {"wide": 8.5, "narrow": 3.75}  # inches; the style sheet shows the one that fits the screen
 _PANEL = 3.3
+_STEPS = 300  # of a series, in a figure
 
 
 def figures(run: Run, states: States | None) -> dict[str, Markup]:
     """SVG by name; one that has nothing to show is missing."""
     comparison = run.comparison
-    names = comparison.ranking
-    values = ", ".join(f"{name} {decimals(bits(comparison, name))}" for name in names)
+    names, unit = comparison.ranking, comparison_unit(comparison)
+    values = ", ".join(f"{name} {decimals(chosen_value(comparison, name))}" for name in names)
     drawn = {
-        "ranking": _both(lambda width: plots.plot_ranking(comparison, width), "ranking", "Test bits per token", values),
+        "ranking": _both(lambda width: plots.plot_ranking(comparison, width), "ranking", f"Test {unit.name}", values),
         "cost": _both(
-            lambda width: plots.plot_cost(comparison, width), "cost", "Bits per token against parameters and seconds",
+            lambda width: plots.plot_cost(comparison, width), "cost",
+            f"{unit.word.capitalize()} per {unit.token} against parameters and seconds",
             "The same numbers are in the table of the ranking.",
         ),
     }  # fmt: skip
     if any(comparison.models[name].num_restarts > 1 for name in names):
         drawn["restarts"] = _both(
             lambda width: plots.plot_restarts(comparison, width), "restarts", "Every restart of every model",
-            "Test bits per token of each restart above the chosen one, a strip for each model.",
+            f"Test {unit.name} of each restart above the chosen one, a strip for each model.",
         )  # fmt: skip
     if curves := [_curve(run, name, i) for i, name in enumerate(names) if has_curve(run.fits[name])]:
         drawn["learning"] = Markup("\n").join(curves)
     if states is not None:
-        model, vocabulary = run.fits[states.name].model, run.corpus.vocabulary
         drawn["states"] = _both(
-            lambda width: plots.plot_states(model, vocabulary, states.restart, width), "states",
-            f"The states of {states.name}", " ".join(states.sentences),
+            _states_plot(run, states), "states", f"The states of {states.name}", " ".join(states.sentences)
+        )
+    if not run.corpus.is_symbolic:
+        drawn["samples"] = _both(
+            lambda width: plots.plot_samples(sampled_series(run), run.comparison.models, run.corpus.columns, width),
+            "samples", "A series drawn from each model", "The test data first, then one draw from each model.",
         )  # fmt: skip
     return drawn
+
+
+def _states_plot(run: Run, states: States) -> Callable[[float], Figure]:
+    model, corpus = run.fits[states.name].model, run.corpus
+    if corpus.is_symbolic:
+        return lambda width: plots.plot_states(model, corpus.vocabulary, states.restart, width)
+    return lambda width: plots.plot_series_states(model, observed_series(corpus), corpus.columns, states.restart, width)
+
+
+def observed_series(corpus: Corpus) -> Floats:
+    """The first steps of the first test document, ``(T, D)``, its windows put together again."""
+    rows = corpus.document_of.get("test", np.zeros(len(corpus.test), dtype=np.int64)) == 0
+    values: Floats = corpus.test[rows].values[:_STEPS]
+    return values
+
+
+def sampled_series(run: Run) -> dict[str, Floats]:
+    """The test data and what each model has drawn, best first."""
+    drawn = {name: run.samples[name] for name in run.comparison.ranking if name in run.samples}
+    tables = {name: np.loadtxt(text.splitlines()[1:], delimiter=",", ndmin=2)[:, 2:] for name, text in drawn.items()}
+    return {"test data": observed_series(run.corpus), **tables}
 
 
 def _both(plot: Callable[[float], Figure], key: str, title: str, description: str) -> Markup:
@@ -64,4 +94,4 @@ def _curve(run: Run, name: str, number: int) -> Markup:
     """One panel; the page puts as many side by side as fit."""
     figure = plots.plot_learning_curves({name: run.fits[name]}, run.comparison.chosen, _PANEL)
     title = f"Learning curve of {label(name)}"
-    return Markup("<div>{}</div>").format(inline_svg(figure, f"learning-{number}", title, "Bits per token by step."))
+    return Markup("<div>{}</div>").format(inline_svg(figure, f"learning-{number}", title, "The objective by step."))

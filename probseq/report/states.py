@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 
 from probseq.inference.run import Fit
-from probseq.models.emissions import Categorical
+from probseq.models.emissions import Categorical, Emission
 from probseq.models.hmm import HMM
-from probseq.plots.states import state_given_symbol, to_numpy
+from probseq.plots.series import state_moments
+from probseq.plots.states import state_given_symbol, stationary_weights, to_numpy
 from probseq.plots.style import Floats, symbol_label
 from probseq.report.numbers import count, listing
 
@@ -38,7 +39,7 @@ class States:
         restart: the one that validation chose, which is described.
         weights: ``(K,)`` the share of time in each state.
         transition: ``(K, K)``.
-        top: for each state, its most probable symbols.
+        top: for each state, its most probable symbols; of vectors the mean and standard deviation of each number.
         verdict: of letters: whether vowels and consonants are separated, and by how many restarts; else empty.
         sentences: what they are, and how many restarts agree.
     """
@@ -53,14 +54,18 @@ class States:
 
 
 def describe_states(run: Run) -> States | None:
-    """Describe the hidden Markov model with the fewest states; None if there is none of 12 states or fewer."""
+    """Describe the hidden Markov model with the fewest states; None if there is none of 2 to 12 states."""
     models = {name: fit.model for name, fit in run.fits.items() if _is_readable(fit.model)}
     if not models:
         return None
     name = min(models, key=lambda one: models[one].num_states)
-    model, restart = models[name], run.comparison.chosen[name]
-    if model.num_states > _MAX_STATES:
+    if models[name].num_states > _MAX_STATES:
         return None
+    return _of_symbols(run, name) if isinstance(models[name].emission, Categorical) else _of_vectors(run, name)
+
+
+def _of_symbols(run: Run, name: str) -> States:
+    model, restart = run.fits[name].model, run.comparison.chosen[name]
     weights, behind = state_given_symbol(model, restart)
     symbols = _symbols(run, model.num_symbols)
     probs = to_numpy(model.emission.probs[restart])
@@ -78,8 +83,34 @@ def describe_states(run: Run) -> States | None:
     )
 
 
+def _of_vectors(run: Run, name: str) -> States:
+    model, restart = run.fits[name].model, run.comparison.chosen[name]
+    mean, deviation = state_moments(model, restart)
+    transition = to_numpy(model.transition[restart])
+    columns = run.corpus.columns or tuple(f"x{d}" for d in range(1, mean.shape[1] + 1))
+    return States(
+        name=name,
+        restart=restart,
+        weights=stationary_weights(model, restart),
+        transition=transition,
+        top=[
+            [f"{columns[d]}: {mean[k, d]:.3g} ± {deviation[k, d]:.3g}" for d in range(min(mean.shape[1], _TOP))]
+            for k in range(len(mean))
+        ],
+        verdict="",
+        sentences=[_stays(transition), *_optimum(run.fits[name])],
+    )
+
+
+def _stays(transition: Floats) -> str:
+    """How long a visit to each state lasts: 1 / (1 - p(stay)) steps."""
+    leave = 1 - transition.diagonal()
+    lengths = [f"state {k} {1 / p:,.1f} steps" if p > 0 else f"state {k} for ever" for k, p in enumerate(leave)]
+    return f"A visit lasts on average: {listing(lengths)}."
+
+
 def _is_readable(model: object) -> TypeGuard[HMM]:
-    return isinstance(model, HMM) and isinstance(model.emission, Categorical)
+    return isinstance(model, HMM) and model.num_states > 1 and isinstance(model.emission, Emission)
 
 
 def separates(behind: Floats, symbols: Sequence[str]) -> bool:
@@ -112,7 +143,7 @@ def _owners(behind: Floats, symbols: Sequence[str]) -> str:
     return f"Given one symbol, the most probable state is {'; '.join(parts)}."
 
 
-def _verdict(name: str, behind: Floats, symbols: Sequence[str], model: HMM) -> str:
+def _verdict(name: str, behind: Floats, symbols: Sequence[str], model: Any) -> str:
     finite = [
         r
         for r in range(model.num_restarts)

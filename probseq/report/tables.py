@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from probseq.inference.run import Fit
-from probseq.plots.comparison import SIGNS
-from probseq.plots.style import family
-from probseq.report.answer import bits, per_bit
+from probseq.plots.comparison import SIGNS, comparison_unit
+from probseq.plots.style import family, is_counted
+from probseq.report.answer import chosen_value, whole_unit
 from probseq.report.numbers import MISSING, decimals, duration, with_error
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Rank:
     model: str
     family: str
     likelihood: str
-    bits: str
+    value: str
     error: str
     nats: str
     perplexity: str
@@ -74,14 +74,15 @@ def ranking(run: Run) -> list[Rank]:
 
 
 def _rank(run: Run, line: dict[Any, Any]) -> Rank:
-    unit, sign = per_bit(run.comparison), SIGNS[line["likelihood"]]
-    value, error = with_error(line["bits_per_token"], line["se"] / unit).split(" ± ")
+    unit, sign = whole_unit(run.comparison), SIGNS[line["likelihood"]]
+    nats = comparison_unit(run.comparison).nats
+    value, error = with_error(line["nats_per_token"] / nats, line["se"] / unit).split(" ± ")
     return Rank(
         rank=line["rank"],
         model=line["model"],
         family=family(run.comparison.models[line["model"]]),
         likelihood=line["likelihood"],
-        bits=sign + value,
+        value=sign + value,
         error=error,
         nats=sign + decimals(line["nats_per_token"]),
         perplexity=decimals(line["perplexity"]),
@@ -99,8 +100,8 @@ def fits(run: Run) -> list[FitRow]:
 
 def _fit(run: Run, name: str, fit: Fit[Any]) -> FitRow:
     comparison = run.comparison
-    restart = comparison.chosen[name]
-    counted = family(fit.model) == "baseline"
+    restart, nats = comparison.chosen[name], comparison_unit(comparison).nats
+    counted = is_counted(fit.model)
     low, high = int(fit.num_steps.min()), int(fit.num_steps.max())
     steps = f"{low:,}" if low == high else f"{low:,} – {high:,}"
     if counted:
@@ -111,8 +112,8 @@ def _fit(run: Run, name: str, fit: Fit[Any]) -> FitRow:
         steps=steps,
         stops=[(f"{number} × {_REASONS.get(reason, reason)}", reason in _BAD) for reason, number in reasons],
         chosen=str(restart) if len(fit.stop_reason) > 1 else MISSING,
-        validation=decimals(float(comparison.validation[name].bits_per_token[restart])),
-        test=decimals(bits(comparison, name)),
+        validation=decimals(float(comparison.validation[name].nats_per_token[restart]) / nats),
+        test=decimals(chosen_value(comparison, name)),
         seconds=duration(fit.seconds),
     )
 
@@ -121,7 +122,7 @@ def objectives(run: Run) -> list[tuple[str, list[str]]]:
     """What each fit made larger, and the names of the fits that did; counts are not listed."""
     found: dict[str, list[str]] = {}
     for name in run.comparison.ranking:
-        if family(run.fits[name].model) != "baseline":
+        if not is_counted(run.fits[name].model):
             found.setdefault(run.fits[name].objective, []).append(name)
     return list(found.items())
 

@@ -13,7 +13,7 @@ def study(**data):
 
 
 def test_a_single_test_sequence_has_no_standard_error():
-    run = ps.run_study(study(corpus="earthquakes"), progress=False)
+    run = ps.run_study(study(corpus="earthquakes", level="symbol"), progress=False)
     assert len(run.corpus.test) == 1
     assert run.comparison.frame["se"].isna().all()
     assert "With a single test sequence, no error can be given." in render(run)

@@ -8,6 +8,8 @@ import torch
 from fake_run import LETTERS, fake_run, two_state_hmm
 
 from probseq.inference.run import Fit
+from probseq.models.emissions import Gaussian
+from probseq.models.hmm import HMM
 from probseq.models.ngram import Uniform
 from probseq.plots.states import state_given_symbol
 from probseq.report.states import describe_states, num_at_optimum, separates
@@ -70,8 +72,26 @@ def test_the_optimum_is_counted_at_the_last_finite_step(lost: float) -> None:
     assert num_at_optimum(Fit(Uniform(2), "", history, ["converged"] * 4, 1.0)) == 3
 
 
-def test_real_vectors_are_not_described() -> None:
+def test_a_family_that_is_not_known_is_not_described() -> None:
     run = fake_run()
-    run.fits["hmm-2"].model.emission = torch.nn.Identity()  # as another family would be
+    run.fits["hmm-2"].model.emission = torch.nn.Identity()
     states = describe_states(run)
     assert states is None or states.name != "hmm-2"
+
+
+def test_states_of_vectors_are_their_moments_and_how_long_they_stay() -> None:
+    run = fake_run()
+    bank = Gaussian.from_parameters([[1.0, -2.0], [10.0, 20.0]], [[0.25, 1.0], [4.0, 9.0]])
+    model = HMM.from_parameters([0.5, 0.5], [[0.9, 0.1], [0.25, 0.75]], bank)
+    single = HMM.from_parameters([1.0], [[1.0]], Gaussian.from_parameters([[0.0, 0.0]], [[1.0, 1.0]]))
+    run.fits = {"iid": Fit(single, "", np.zeros((1, 1)), ["converged"], 1.0)}
+    assert describe_states(run) is None
+    run.fits["hmm"] = Fit(model, "", np.zeros((1, 1)), ["converged"], 1.0)
+    run.comparison.chosen["hmm"] = 0
+    object.__setattr__(run.corpus, "columns", ("warm", "wet"))
+    states = describe_states(run)
+    assert states is not None
+    assert states.name == "hmm"
+    assert states.top == [["warm: 1 ± 0.5", "wet: -2 ± 1"], ["warm: 10 ± 2", "wet: 20 ± 3"]]
+    assert states.sentences == ["A visit lasts on average: state 0 10.0 steps and state 1 4.0 steps."]
+    np.testing.assert_allclose(states.weights, [5 / 7, 2 / 7])

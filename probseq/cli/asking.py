@@ -1,0 +1,150 @@
+"""The commands that ask a fitted model: score, sample, decode and forecast."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from probseq.cli.options import (
+    ColumnOption,
+    FileArgument,
+    FileOption,
+    FormatOption,
+    IdColumnOption,
+    ModelOption,
+    RestartOption,
+    SourceArgument,
+    check_format,
+    examples,
+)
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog=examples(
+        "probseq score runs/letters-seed0 my.txt",
+        "probseq score runs/letters-seed0 my.txt --model hmm-16 --format json",
+    )
+)
+def score(
+    source: SourceArgument,
+    file: FileArgument,
+    model: ModelOption = None,
+    restart: RestartOption = None,
+    column: ColumnOption = None,
+    id_column: IdColumnOption = None,
+    window: Annotated[int | None, typer.Option("--window", help="Tokens scored in one go; default: the run's.")] = None,
+    output: FormatOption = "table",
+) -> None:
+    """The log-probability of every document in a file, in nats and bits, each token given those before it."""
+    from probseq.checkpoint import plain
+    from probseq.scoring import open_fitted, score_file
+    from probseq.tables import print_scores
+
+    check_format(output)
+    result = score_file(open_fitted(source, model, restart), file, window, column=column, id_column=id_column)
+    if output == "json":
+        typer.echo(json.dumps(plain(result), indent=2))
+    else:
+        print_scores(result)
+
+
+@app.command(
+    epilog=examples(
+        "probseq sample runs/letters-seed0",
+        'probseq sample runs/letters-seed0 --model hmm-64 --prefix "the people" --length 200 --num 3',
+        "probseq sample runs/series-sp500-vector-seed0 --length 250 > drawn.csv",
+    )
+)
+def sample(
+    source: SourceArgument,
+    model: ModelOption = None,
+    restart: RestartOption = None,
+    length: Annotated[int, typer.Option("--length", help="Tokens in each, the prefix included.")] = 300,
+    num: Annotated[int, typer.Option("--num", help="How many texts or series.")] = 1,
+    prefix: Annotated[str, typer.Option("--prefix", help="What each text begins with.")] = "",
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Of the draws.")] = 0,
+) -> None:
+    """Draw text from a model, one a line; or series of vectors, as a table with a line for each step."""
+    from probseq.scoring import open_fitted, sample_text, sample_vectors
+
+    fitted = open_fitted(source, model, restart)
+    if fitted.is_symbolic:
+        lines = sample_text(fitted.model, fitted.vocabulary, num=num, length=length, prefix=prefix, seed=seed)
+    else:
+        lines = sample_vectors(fitted.model, fitted.columns, num=num, length=length, prefix=prefix, seed=seed)
+    typer.echo("\n".join(lines))
+
+
+@app.command(
+    epilog=examples(
+        "probseq decode runs/letters-seed0 my.txt --model hmm-2",
+        "probseq decode runs/letters-seed0/models/hmm-2 my.txt --posterior --format json",
+        "probseq decode runs/hmm-sp500-vector-seed0 series.csv --posterior --out states.csv",
+    )
+)
+def decode(
+    source: SourceArgument,
+    file: FileArgument,
+    model: ModelOption = None,
+    restart: RestartOption = None,
+    column: ColumnOption = None,
+    id_column: IdColumnOption = None,
+    posterior: Annotated[bool, typer.Option("--posterior", help="Add each state's probability at each step.")] = False,
+    num_best: Annotated[int, typer.Option("--num-best", help="So many paths, the most probable first.")] = 1,
+    output: FormatOption = "table",
+    out: FileOption = None,
+) -> None:
+    """The hidden states of an HMM: the most probable path (Viterbi), a line for each token."""
+    from probseq.decoding import decode_file, decoded_rows, write_table
+    from probseq.scoring import open_fitted
+    from probseq.tables import print_states
+
+    check_format(output)
+    fitted = open_fitted(source, model, restart)
+    options = {"column": column, "id_column": id_column}
+    documents = decode_file(fitted, file, posterior=posterior, num_best=num_best, **options)
+    if out is not None:
+        found = list(documents)
+        write_table(out, found, decoded_rows(fitted, found))
+    elif output == "json":
+        typer.echo(json.dumps(list(documents)))
+    else:
+        print_states(documents)
+
+
+@app.command(
+    epilog=examples(
+        "probseq forecast runs/hmm-sp500-vector-seed0 series.csv --steps 20",
+        "probseq forecast runs/letters-seed0 my.txt --model hmm-16 --steps 3 --format json",
+    )
+)
+def forecast(
+    source: SourceArgument,
+    file: FileArgument,
+    steps: Annotated[int, typer.Option("--steps", help="How many steps ahead.")] = 10,
+    level: Annotated[float, typer.Option("--level", help="The probability that an interval holds.")] = 0.9,
+    model: ModelOption = None,
+    restart: RestartOption = None,
+    column: ColumnOption = None,
+    id_column: IdColumnOption = None,
+    output: FormatOption = "table",
+    out: FileOption = None,
+) -> None:
+    """What an HMM expects after the end of every document: of vectors means and intervals, of symbols probabilities."""
+    from probseq.decoding import forecast_file, forecast_rows, write_table
+    from probseq.scoring import open_fitted
+    from probseq.tables import print_rows
+
+    check_format(output)
+    fitted = open_fitted(source, model, restart)
+    found = list(forecast_file(fitted, file, steps=steps, level=level, column=column, id_column=id_column))
+    if out is not None:
+        write_table(out, found, forecast_rows(fitted, found))
+    elif output == "json":
+        typer.echo(json.dumps(found))
+    else:
+        print_rows(forecast_rows(fitted, found))

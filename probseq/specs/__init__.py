@@ -1,0 +1,26 @@
+"""What a study says about one model: a class per kind, with its settings, `build` and `fit`.
+
+A new kind is one class, in the file of its family, and one name in `ModelSpec` and `KINDS`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from probseq.specs.base import BaseSpec, Count, Settings
+from probseq.specs.counts import NGramSpec, UniformSpec, UnigramSpec
+from probseq.specs.networks import GRUSpec, LSTMSpec, RNNSpec, TransformerSpec
+from probseq.specs.stochastic import HMMSpec, IIDSpec
+
+__all__ = ["KINDS", "BaseSpec", "Count", "ModelSpec", "Settings"]
+
+ModelSpec = Annotated[
+    UniformSpec | UnigramSpec | NGramSpec | IIDSpec | HMMSpec | RNNSpec | GRUSpec | LSTMSpec | TransformerSpec,
+    Field(discriminator="kind"),
+]
+KINDS: dict[str, type[BaseSpec]] = {
+    spec.model_fields["kind"].default: spec
+    for spec in (UniformSpec, UnigramSpec, NGramSpec, IIDSpec, HMMSpec, RNNSpec, GRUSpec, LSTMSpec, TransformerSpec)
+}

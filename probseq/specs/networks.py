@@ -1,0 +1,123 @@
+"""Models whose hidden state is computed, fitted by gradient ascent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from probseq.data.corpus import Corpus
+from probseq.inference.gradient import fit_gradient
+from probseq.inference.run import Fit
+from probseq.models.autoregressive import Autoregressive, Network
+from probseq.models.base import Model
+from probseq.models.recurrent import GRU, LSTM, RNN
+from probseq.models.transformer import Transformer
+from probseq.specs.base import Count, EmissionSpec, Positive
+
+
+class NetworkSpec(EmissionSpec):
+    """What every network shares: restarts, and the settings of AdamW with warm-up and cosine decay."""
+
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    num_restarts: Count = Field(3, description="runs from different starting points, all kept")
+    num_steps: Count = Field(2000, description="updates at most; a million where only seconds is set")
+    seconds: Positive | None = Field(None, description="wall-clock budget of all restarts together")
+    batch_size: Count = Field(64, description="sequences in one update")
+    learning_rate: Positive = 3e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    schedule: Literal["cosine", "constant"] = "cosine"
+    clip_norm: Positive = Field(1.0, description="the largest norm of a network's gradient")
+    eval_every: Count = Field(100, description="updates between two looks at the validation data")
+    patience: Count = Field(5, description="looks in a row without improvement before a restart stops")
+
+    def network(self, corpus: Corpus) -> Callable[[], Network]:
+        """A function that makes one fresh network."""
+        raise NotImplementedError
+
+    def build(self, corpus: Corpus, seed: int) -> Model:
+        return Autoregressive.from_seed(self.network(corpus), num_restarts=self.num_restarts, seed=seed)
+
+    def fit(self, model: Any, corpus: Corpus, *, seed: int, device: str, progress: bool | None) -> Fit[Any]:
+        return fit_gradient(
+            model,
+            corpus.train,
+            validation=corpus.validation,
+            num_steps=self.num_steps,
+            seconds=self.seconds,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            warmup_steps=self.warmup_steps,
+            schedule=self.schedule,
+            clip_norm=self.clip_norm,
+            patience=self.patience,
+            eval_every=self.eval_every,
+            seed=seed,
+            device=device,
+            progress=progress,
+        )
+
+
+class RecurrentSpec(NetworkSpec):
+    """What the recurrent networks share."""
+
+    hidden_dim: Count = 128
+    num_layers: Count = 1
+    embed_dim: Count | None = Field(
+        None, description="default: one-hot up to 256 symbols, else the hidden size; vectors as they are"
+    )
+    layer: ClassVar[Callable[..., Network]]
+
+    def network(self, corpus: Corpus) -> Callable[[], Network]:
+        return lambda: type(self).layer(
+            emission=self.family(corpus),
+            hidden_dim=self.hidden_dim,
+            num_layers=self.num_layers,
+            embed_dim=self.embed_dim,
+            dropout=self.dropout,
+        )
+
+
+class RNNSpec(RecurrentSpec):
+    """An Elman network: h_t = tanh(W x_t + U h_{t-1} + b)."""
+
+    kind: Literal["rnn"] = "rnn"
+    layer = RNN
+
+
+class GRUSpec(RecurrentSpec):
+    """A network of gated recurrent units."""
+
+    kind: Literal["gru"] = "gru"
+    layer = GRU
+
+
+class LSTMSpec(RecurrentSpec):
+    """A long short-term memory."""
+
+    kind: Literal["lstm"] = "lstm"
+    layer = LSTM
+
+
+class TransformerSpec(NetworkSpec):
+    """A decoder-only transformer."""
+
+    kind: Literal["transformer"] = "transformer"
+    num_layers: Count = 2
+    num_heads: Count = 4
+    embed_dim: Count = 128
+    context: Count = Field(256, description="tokens that one position attends to, itself included")
+    learning_rate: Positive = 1e-3
+
+    def network(self, corpus: Corpus) -> Callable[[], Network]:
+        return lambda: Transformer(
+            emission=self.family(corpus),
+            num_layers=self.num_layers,
+            num_heads=self.num_heads,
+            embed_dim=self.embed_dim,
+            context=self.context,
+            dropout=self.dropout,
+        )

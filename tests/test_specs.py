@@ -1,0 +1,102 @@
+"""Which emission family and which model a study's settings make of a corpus."""
+
+import numpy as np
+import pytest
+
+from probseq.data.corpus import Corpus
+from probseq.data.sequences import Sequences
+from probseq.errors import InputError
+from probseq.inference.em import em
+from probseq.models.hmm import HMM
+from probseq.specs import KINDS
+
+SYMBOLS = Sequences.from_list([[0, 1, 2], [1, 0]])
+VECTORS = Sequences.from_list([np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])])
+
+
+def corpus(data, **more):
+    return Corpus("mine", "vector", data, data, data, None, {}, "", **more)
+
+
+def build(kind, data, **settings):
+    return KINDS[kind](kind=kind, **settings).build(data, seed=0)
+
+
+@pytest.mark.parametrize("kind", ["hmm", "gru", "transformer"])
+@pytest.mark.parametrize(
+    ("settings", "support"),
+    [
+        ({}, ("reals", 2)),
+        ({"emission": "gaussian", "covariance": "full"}, ("reals", 2)),
+        ({"emission": "gaussian-mixture", "num_components": 3}, ("reals", 2)),
+        ({"emission": "poisson"}, ("counts", 2)),
+        ({"emission": "bernoulli"}, ("binary", 2)),
+    ],
+)
+def test_vectors_get_the_family_that_is_named(kind, settings, support):
+    more = {"num_states": 2} if kind == "hmm" else {"num_restarts": 1}
+    assert build(kind, corpus(VECTORS), **settings, **more).support == support
+
+
+def test_settings_of_a_family_reach_it():
+    full = build("hmm", corpus(VECTORS), num_states=2, covariance="full", covariance_strength=3.0).emission
+    assert (full.covariance, full.covariance_strength) == ("full", 3.0)
+    mixture = build("hmm", corpus(VECTORS), num_states=2, emission="gaussian-mixture", num_components=4).emission
+    assert mixture.num_components == 4
+    assert build("hmm", corpus(SYMBOLS), num_states=2, emission_concentration=1.5).emission.concentration == 1.5
+    assert build("hmm", corpus(VECTORS), num_states=2, sticky=2.0, start="kmeans").sticky == 2.0
+
+
+def test_a_corpus_may_have_a_family_of_its_own():
+    counts = corpus(VECTORS, emission="poisson")
+    assert build("iid", counts).support == ("counts", 2)
+    assert build("lstm", counts).support == ("counts", 2)
+    assert build("iid", counts, emission="gaussian").support == ("reals", 2)
+
+
+def test_symbols_are_categorical():
+    for kind, more in (("hmm", {"num_states": 2}), ("iid", {}), ("gru", {})):
+        assert build(kind, corpus(SYMBOLS), **more).support == ("symbols", 3)
+
+
+@pytest.mark.parametrize(
+    ("data", "settings", "sentence"),
+    [
+        (VECTORS, {"emission": "categorical"}, "emission 'categorical', and corpus 'mine' holds vectors of size 2"),
+        (
+            SYMBOLS,
+            {"emission": "gaussian"},
+            "emission 'gaussian', and corpus 'mine' holds symbols; expected cat",
+        ),
+        (VECTORS, {"emission": "poisson", "covariance": "full"}, "covariance is a setting of emission 'gaussian', not"),
+        (
+            VECTORS,
+            {"num_components": 2},
+            "num_components is a setting of emission 'gaussian-mixture', not",
+        ),
+    ],
+)
+@pytest.mark.parametrize("kind", ["iid", "lstm"])
+def test_a_family_that_does_not_fit_is_one_sentence(kind, data, settings, sentence):
+    with pytest.raises(InputError, match=sentence):
+        build(kind, corpus(data), **settings)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "unigram", "ngram"])
+def test_counting_is_of_symbols(kind):
+    with pytest.raises(InputError, match=f"kind '{kind}' is of symbols, and corpus 'mine' holds vectors of size 2"):
+        build(kind, corpus(VECTORS))
+
+
+def test_iid_is_one_distribution_for_every_step():
+    """The maximum of the likelihood has the mean and the variance of the data (up to the prior, which is left out)."""
+    rng = np.random.default_rng(0)
+    data = corpus(Sequences.from_list([rng.normal(3, 2, (500, 1))]))
+    model = build("iid", data, covariance_strength=0.0)
+    assert isinstance(model, HMM)
+    assert model.num_states == 1
+    em(model, data.train, progress=False)
+    assert float(model.emission.means[0, 0, 0].detach()) == pytest.approx(data.train.values.mean(), abs=1e-9)
+    order = model.token_log_prob(data.train.batch())[0, 0].detach().numpy()
+    z = (data.train.values[:, 0] - data.train.values.mean()) / data.train.values.std()
+    np.testing.assert_allclose(order, -(z**2) / 2 - np.log(data.train.values.std()) - np.log(2 * np.pi) / 2, atol=1e-9)
