@@ -60,7 +60,10 @@ html_context = {"default_mode": "auto"}
 
 
 def setup(app):
-    """Formulas become MathML when the pages are built, so reading them needs no network and no script."""
+    """Formulas become MathML when the pages are built, so reading them needs no network and no script.
+
+    Initials of authors stay initials.
+    """
 
     def renderer(as_block):
         def visit(translator, node):
@@ -71,4 +74,9 @@ def setup(app):
 
         return visit, None
 
+    def keep_initials(_app, _what, _name, _object, _options, lines):
+        # "L. R. Rabiner" at the beginning of a line would be item L of a list
+        lines[:] = [re.sub(r"^(\s*)([A-Z]\.) ", r"\1\\\2 ", line) for line in lines]
+
+    app.connect("autodoc-process-docstring", keep_initials)
     app.add_html_math_renderer("mathml", inline_renderers=renderer(False), block_renderers=renderer(True))

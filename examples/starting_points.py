@@ -77,8 +77,8 @@ def main() -> None:
     show(f"4 states, {letters.train.num_tokens:,} letters", results)
     returns, reals = ps.load_corpus("sp500").train, ps.emissions.Gaussian(1)
     names = [start for start in STRATEGIES if start != "spectral"]  # the moments are those of symbols
-    results = {start: fit(start, returns, reals, 3, budget) for start in names}
-    show(f"3 states, {returns.num_tokens:,} daily returns", results)
+    results = {start: fit(start, returns, reals, 4, budget) for start in names}
+    show(f"4 states, {returns.num_tokens:,} daily returns", results)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ _FAMILIES = ("gaussian", "gaussian-mixture", "poisson", "bernoulli", "categorica
 
 
 class HMMEstimator(DensityMixin, BaseEstimator):  # type: ignore[misc]
-    """A hidden Markov model fitted by EM from several starting points, of which the best is kept.
+    r"""A hidden Markov model fitted by EM from several starting points, of which the best is kept.
 
     `X` is ``(total, D)``: the rows of all sequences end to end, whose lengths are in `lengths` (default: one sequence).
     Entries that were not observed are NaN. Symbols are whole numbers in one column.
@@ -43,21 +43,21 @@ class HMMEstimator(DensityMixin, BaseEstimator):  # type: ignore[misc]
     restarts remain in ``fit_.model``.
 
     Args:
-        num_states: K.
+        num_states: K, the number of hidden states.
         emission: ``"gaussian"``, ``"gaussian-mixture"``, ``"poisson"``, ``"bernoulli"`` or ``"categorical"``.
         covariance: of ``"gaussian"``: ``"diag"``, ``"full"``, ``"tied"`` or ``"spherical"``.
         num_components: of each state of a ``"gaussian-mixture"``.
         num_symbols: of ``"categorical"``; default: the largest symbol in the training data, plus 1.
-        num_restarts: R.
+        num_restarts: R, runs from different starting points.
         start: see `probseq.HMM`.
         num_steps: EM steps at most.
         tol: relative tolerance of the log-likelihood per row.
         random_state: an int, a ``RandomState`` or None; the seed of the starting points.
 
     Attributes:
-        model_: the restart with the highest likelihood of the training data, a `probseq.HMM`.
-        fit_: the `probseq.Fit` of all restarts.
-        n_features_in_: D.
+        model\_: the restart with the highest likelihood of the training data, a `probseq.HMM`.
+        fit\_: the `probseq.Fit` of all restarts.
+        n_features_in\_: D, the number of columns.
 
     Example:
         >>> X = np.concatenate([np.zeros((20, 1)), np.ones((20, 1))]) + 0.01 * np.arange(40)[:, None] % 0.1

@@ -32,7 +32,7 @@ _SAMPLE_LENGTH = 300
 _TYPES = {  # pydantic's names of what a value should have been, in words
     "int_type": "a whole number, such as 8",
     "float_type": "a number, such as 0.5",
-    "string_type": "text, such as \"sotu\"",
+    "string_type": 'text, such as "sotu"',
     "bool_type": "true or false",
     "dict_type": "a table of settings",
     "model_type": "a table of settings",

@@ -64,10 +64,10 @@ def _net(name: str, factory: Callable[[], Any], kind: Kind = SYMBOLS) -> Case:
     return Case(name, lambda restarts, seed: ps.Autoregressive.from_seed(factory, restarts, seed), _gradient, kind)
 
 
-def _hmm(name: str, emission: Any, kind: Kind = SYMBOLS, **options: Any) -> Case:
+def _hmm(name: str, emission: Any, kind: Kind = SYMBOLS, model: type[ps.HMM] = ps.HMM, **options: Any) -> Case:
     return Case(
         name,
-        lambda restarts, seed: ps.HMM(3, emission, num_restarts=restarts, seed=seed, **options),
+        lambda restarts, seed: model(3, emission, num_restarts=restarts, seed=seed, **options),
         _em,
         kind,
         gaps=True,
@@ -94,6 +94,8 @@ CASES = [
     _hmm("hmm-gaussian-tied", families.Gaussian(2, covariance="tied"), PLANE),
     _hmm("hmm-gaussian-spherical", families.Gaussian(2, covariance="spherical"), PLANE),
     _hmm("hmm-mixture", families.GaussianMixture(1, num_components=2), REALS),
+    _hmm("hmm-variational", families.Categorical(3), model=ps.VariationalHMM, transition_concentration=0.5),
+    _hmm("hmm-variational-gaussian", families.Gaussian(2, covariance="full"), PLANE, model=ps.VariationalHMM),
     _net("rnn", lambda: ps.RNN(3, hidden_dim=8)),
     _net("gru", lambda: ps.GRU(3, hidden_dim=8)),
     _net("lstm", lambda: ps.LSTM(3, hidden_dim=8)),

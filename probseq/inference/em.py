@@ -10,7 +10,8 @@ from probseq.errors import InputError
 from probseq.inference import starts
 from probseq.inference.acceleration import SquaremStep
 from probseq.inference.device import resolve_device
-from probseq.inference.em_step import EMModel, EMStep, OnlineStep
+from probseq.inference.em_step import EMModel, EMStep
+from probseq.inference.online import OnlineStep
 from probseq.inference.run import Fit, check_budget, run
 
 M = TypeVar("M", bound=EMModel)
@@ -92,7 +93,7 @@ def em(
         A. P. Dempster, N. M. Laird, D. B. Rubin (1977), "Maximum likelihood from incomplete data via the EM algorithm";
         L. E. Baum et al. (1970), "A maximization technique occurring in the statistical analysis of probabilistic
         functions of Markov chains"; R. Varadhan, C. Roland (2008), "Simple and globally convergent methods for
-        accelerating the convergence of any EM algorithm"; O. Cappe, E. Moulines (2009), "On-line
+        accelerating the convergence of any EM algorithm"; O. Cappé, E. Moulines (2009), "On-line
         expectation-maximization algorithm for latent data models".
     """
     _check(model, data, tol, accelerate, minibatch, decay, delay)

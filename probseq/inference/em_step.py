@@ -1,4 +1,4 @@
-"""One step of EM for the restarts that are still running, on all data or on a part of it."""
+"""One step of EM for the restarts that are still running."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class EMStep:
         self.model, self.data, self.tol = model, data, tol
         self.device = next(model.parameters()).device
         self.tokens = float(data.num_observed @ data.weights)
-        self.batches = _batches(data, max_tokens, self.device)
+        self.batches = _Batches(data, max_tokens, self.device)
         self.running = list(range(model.num_restarts))
         self.current = model
         self._project()
@@ -159,74 +159,31 @@ class EMStep:
             self.model.put(self.running, self.current)
 
 
-class OnlineStep(EMStep):
-    """E-step of some sequences, and an M-step of a running average of statistics.
-
-    The statistics of `size` sequences, drawn without replacement pass by pass and scaled up to all data, enter the
-    average with weight ``(step + delay) ** -decay``.
-    """
-
-    def __init__(
-        self, model: EMModel, data: Sequences, max_tokens: int, size: int, decay: float, delay: float, seed: int
-    ) -> None:
-        super().__init__(model, data, 0.0, max_tokens)
-        self.size, self.decay, self.delay = min(size, len(data)), decay, delay
-        self.rows = _shuffled(len(data), self.size, seed)
-        self.average: Any = None
-
-    def _keep(self, active: list[int]) -> None:
-        if active != self.running and self.average is not None:
-            rows = torch.as_tensor([self.running.index(r) for r in active], device=self.device)
-            self.average = [value[rows] for value in self.average]
-        super()._keep(active)
-
-    def _e_step(self, number: int) -> tuple[Any, Floats]:
-        batch = self.data.batch(next(self.rows), device=self.device)
-        one, log_likelihood = self._expect([batch])
-        weight = 1.0 if self.average is None else (number + self.delay) ** -self.decay
-        scaled = [value * (len(self.data) / self.size) for value in one[1:]]
-        last = scaled if self.average is None else self.average
-        self.average = [torch.lerp(old, new, weight) for old, new in zip(last, scaled, strict=True)]
-        tokens = (batch.observed * batch.weights[:, None]).sum().clamp(min=1.0)
-        return one._make([one[0], *self.average]), self._per_token(log_likelihood / tokens)
-
-    def _verdict(self, objective: float, before: float) -> StopReason | None:
-        """The objective of a part of the data may fall, and says nothing about convergence."""
-        return None if np.isfinite(objective) else "nonfinite"
-
-
 def choose(rows: Tensor, one: Tensor, other: Tensor) -> Tensor:
     """The restarts of `one` where `rows` ``(r,)`` is true, and those of `other` elsewhere."""
     return torch.where(rows.view(-1, *[1] * (one.ndim - 1)), one, other)
 
 
-def _batches(data: Sequences, max_tokens: int, device: torch.device) -> Iterable[Batch]:
-    """All batches, made once if they fit into the cache, else anew for every pass."""
-    kept, size = [], 0
-    for batch in data.batches(max_tokens, device=device):
-        kept.append(batch)
-        size += batch.values.nbytes * (2 if batch.source is None else 3)
-        if size > _CACHE_BYTES:
-            return _Passes(data, max_tokens, device)
-    return kept
-
-
-class _Passes:
-    """Batches that are made when they are asked for, as often as that is."""
+class _Batches:
+    """Passes over the data. Batches are made once and kept, if all of them fit into the cache."""
 
     def __init__(self, data: Sequences, max_tokens: int, device: torch.device) -> None:
         self.data, self.max_tokens, self.device = data, max_tokens, device
+        self.kept: list[Batch] | None = None
 
     def __iter__(self) -> Iterator[Batch]:
-        return self.data.batches(self.max_tokens, device=self.device)
+        if self.kept is not None:
+            yield from self.kept
+            return
+        kept: list[Batch] = []
+        size = 0
+        for batch in self.data.batches(self.max_tokens, device=self.device):
+            size += _num_bytes(batch)
+            kept = [*kept, batch] if size <= _CACHE_BYTES else []
+            yield batch
+        self.kept = kept if size <= _CACHE_BYTES else None
 
 
-def _shuffled(num: int, size: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Rows without end, `size` at a time: every row once, then every row once more in a new order."""
-    rng = np.random.default_rng(seed)
-    queue = rng.permutation(num)
-    while True:
-        if len(queue) < size:
-            queue = np.concatenate([queue, rng.permutation(num)])
-        yield queue[:size]
-        queue = queue[size:]
+def _num_bytes(batch: Batch) -> int:
+    tensors = [batch.values, *([] if batch.states is None else [batch.states])]
+    return sum(t.nbytes for t in tensors) + (0 if batch.source is None else _num_bytes(batch.source))

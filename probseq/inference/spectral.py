@@ -6,7 +6,7 @@ two. For any weights :math:`\eta` of the middle symbol,
 
 .. math::
     U^\top \, \mathbb{E}[\eta(x_2) \, x_1 x_3^\top] \, W \, \Sigma^{-1}
-    = S \; \mathrm{diag}_k \Big( \sum_v \eta_v \, p(v \mid s_2 = k) \Big) \; S^{-1},
+    = S \; \mathrm{diag}_k \left( \sum_v \eta_v \, p(v \mid s_2 = k) \right) \; S^{-1},
 
 and S does not depend on :math:`\eta`. So an eigendecomposition for one random :math:`\eta` gives S, and S gives the
 emission probabilities of every symbol. With these, the joint table of neighbors gives the transitions.

@@ -92,6 +92,8 @@ def dirichlet(model: HMM, sample: Sample, rng: np.random.Generator) -> None:
     chosen = rng.choice(len(points), size=banks, p=probs, replace=len(points) < banks)
     nearness = -squared_distances(points, points[chosen]) / (2 * points.shape[1])
     _set_emission(model, sample, softmax(nearness, axis=1))
+    if "emission" not in model.fixed:
+        model.emission.scatter(torch.Generator().manual_seed(int(rng.integers(2**63))))
 
 
 def near_uniform(model: HMM, sample: Sample, rng: np.random.Generator) -> None:

@@ -29,7 +29,7 @@ class InputHMM(HMM):
     fit with `probseq.fit_gradient`, which follows the exact gradient of the same likelihood.
 
     Args:
-        num_states: K.
+        num_states: K, the number of hidden states.
         emission: the emission family.
         num_inputs: U, the size of an input vector.
         **options: as for `HMM`.

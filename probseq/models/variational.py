@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from probseq.data.batch import Batch
 from probseq.data.sequences import Sequences
 from probseq.errors import InputError
-from probseq.models.conjugate import dirichlet_divergence, expected_log_probs, posterior
+from probseq.models.conjugate import posterior
 from probseq.models.emissions import Emission
 from probseq.models.hmm import HMM, Statistics
 from probseq.ops import chain
+from probseq.ops.divergences import dirichlet_divergence, expected_log_probs
 
 _START = 100.0  # observations behind each number at the start: the first E-step nearly takes the start for the truth
 
@@ -28,7 +29,7 @@ class VariationalHMM(HMM):
     the evidence lower bound
 
     .. math::
-        \log Z(q) - \mathrm{KL}\big(q(\theta) \,\|\, p(\theta)\big) \le \log p(x), \qquad
+        \log Z(q) - \mathrm{KL}\left(q(\theta) \,\|\, p(\theta)\right) \le \log p(x), \qquad
         Z(q) = \sum_s \exp \mathrm{E}_q[\log p(s, x \mid \theta)].
 
     The sum is one pass of the engine with :math:`\exp \mathrm{E}_q[\log \theta]` in place of :math:`\theta`. With

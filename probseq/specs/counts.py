@@ -30,8 +30,9 @@ def _num_symbols(spec: BaseSpec, corpus: Corpus) -> int:
     """
     if not corpus.is_symbolic:
         kind = type(spec).model_fields["kind"].default
+        held = f"vectors of size {corpus.num_dims}"
         raise InputError(
-            f"a model of kind {kind!r} is of symbols, and corpus {corpus.name!r} holds vectors of size {corpus.num_dims}; "
+            f"a model of kind {kind!r} is of symbols, and corpus {corpus.name!r} holds {held}; "
             "expected iid, hmm, rnn, gru, lstm or transformer, as in the preset series"
         )
     return corpus.num_symbols

@@ -1,42 +1,92 @@
-"""One EM iteration on 500 sequences of 256 letters, against hmmlearn. The figures in brackets are the ratios."""
+"""EM steps against hmmlearn and dynamax, in symbols per second. The figures in brackets are the ratios of times."""
 
 import numpy as np
+import peers
 import pytest
-from hmmlearn.hmm import CategoricalHMM
+import torch
 
 import probseq as ps
+from probseq.ops import chain
 
-SYMBOLS = 27
-DATA = ps.Sequences.from_list(np.random.default_rng(0).integers(0, SYMBOLS, (500, 256)))
-
-
-def model(states, restarts):
-    return ps.HMM(states, ps.emissions.Categorical(SYMBOLS), num_restarts=restarts)
+DATA = peers.sequences(500, 256)
+LONG = peers.sequences(1, 1_000_000)
 
 
-@pytest.mark.parametrize("states", [2, 16, 64])
-def test_probseq(benchmark, states):
-    benchmark.group = f"one EM iteration, K = {states}"
-    fitted = model(states, 1)
-    ps.em(fitted, DATA[:2], num_steps=1)  # compile
-    benchmark.pedantic(lambda: ps.em(fitted, DATA, num_steps=1), rounds=5)
+def measure(benchmark, group, work, symbols, rounds=5):
+    """Warm up once (compile), then time whole calls."""
+    benchmark.group = group
+    benchmark.pedantic(work, rounds=rounds, warmup_rounds=1)
+    rate = symbols * peers.STEPS / benchmark.stats.stats.min / 1e6
+    benchmark.extra_info["million symbols per second"] = round(rate, 3)
 
 
 @pytest.mark.parametrize("states", [2, 16, 64])
-def test_probseq_per_restart_of_20(benchmark, states):
-    """Twenty restarts at once on a twentieth of the data: the same work."""
-    benchmark.group = f"one EM iteration, K = {states}"
-    fitted, part = model(states, 20), DATA[: len(DATA) // 20]
-    ps.em(fitted, DATA[:2], num_steps=1)
-    benchmark.pedantic(lambda: ps.em(fitted, part, num_steps=1), rounds=5)
+@pytest.mark.parametrize("who", ["probseq", "probseq, float32", "hmmlearn", "dynamax, float32"])
+def test_five_steps(benchmark, who, states):
+    works = {
+        "probseq": lambda: peers.probseq(DATA, states),
+        "probseq, float32": lambda: peers.probseq(DATA, states, dtype=torch.float32),
+        "hmmlearn": lambda: peers.hmmlearn(DATA, states),
+        "dynamax, float32": lambda: peers.dynamax(DATA, states),
+    }
+    slow = states == 64 and who in ("hmmlearn", "dynamax, float32")
+    measure(benchmark, f"5 EM steps, K = {states}", works[who](), DATA.num_tokens, rounds=2 if slow else 5)
+
+
+@pytest.mark.parametrize("who", ["probseq", "hmmlearn"])
+def test_five_steps_of_many_states(benchmark, who):
+    """On a twentieth of the data: hmmlearn is slow here."""
+    data = DATA[:25]
+    work = getattr(peers, who)(data, 256)
+    measure(benchmark, "5 EM steps, K = 256, 25 sequences", work, data.num_tokens, rounds=1 if who == "hmmlearn" else 3)
 
 
 @pytest.mark.parametrize("states", [2, 16, 64])
-def test_hmmlearn(benchmark, states):
-    benchmark.group = f"one EM iteration, K = {states}"
-    start = model(states, 1)
-    peer = CategoricalHMM(states, n_features=SYMBOLS, init_params="", n_iter=1, tol=-np.inf, implementation="scaling")
-    peer.startprob_ = start.initial[0].detach().numpy()
-    peer.transmat_ = start.transition[0].detach().numpy()
-    peer.emissionprob_ = start.emission.probs[0].detach().numpy()
-    benchmark.pedantic(lambda: peer.fit(DATA.values[:, None], DATA.lengths), rounds=3)
+@pytest.mark.parametrize("who", ["probseq", "dynamax"])
+def test_five_steps_of_20_restarts(benchmark, who, states):
+    if who == "dynamax" and states == 64:
+        pytest.skip("it takes minutes")
+    work = getattr(peers, who)(DATA, states, restarts=20)
+    measure(benchmark, f"5 EM steps, 20 restarts, K = {states}", work, 20 * DATA.num_tokens, rounds=2)
+
+
+@pytest.mark.parametrize("states", [2, 4, 16])
+@pytest.mark.parametrize("who", ["probseq", "hmmlearn"])
+def test_five_steps_of_one_long_sequence(benchmark, who, states):
+    work = getattr(peers, who)(LONG, states)
+    measure(benchmark, f"5 EM steps, one sequence of a million letters, K = {states}", work, LONG.num_tokens, rounds=3)
+
+
+@pytest.mark.parametrize("who", ["E-step", "matrix product"])
+def test_share_of_the_peak(benchmark, who):
+    """An E-step of K states is 6 K^2 operations for each symbol; the peak is that of one large matrix product."""
+    benchmark.group = "10^12 float32 operations, K = 256"
+    if who == "E-step":
+        model, batch = peers.start(256, dtype=torch.float32), DATA.batch()
+        with torch.no_grad():
+            potentials = model.potentials(batch)
+        operations = 6 * 256**2 * DATA.num_tokens
+        work = lambda: chain.expected_counts(potentials, batch.weights)
+    else:
+        square = torch.rand(4096, 4096)
+        operations = 2 * 4096**3
+        work = lambda: square @ square
+    benchmark.pedantic(work, rounds=5, warmup_rounds=1)
+    benchmark.extra_info["gigaflops"] = round(operations / benchmark.stats.stats.min / 1e9, 1)
+
+
+def test_all_three_climb_the_same_hill():
+    """From the same start with the same priors, every step of the three has the same log-likelihood."""
+    data, states = DATA[:20], 3
+    fit = peers.probseq(data, states)()
+    model = peers.start(states)
+    likelihoods = []
+    for _ in range(peers.STEPS):
+        likelihoods.append(ps.evaluate(model, data).log_prob.sum())
+        ps.em(model, data, num_steps=1, tol=0.0)
+    history = peers.hmmlearn(data, states)().monitor_.history
+    np.testing.assert_allclose(list(history), likelihoods, rtol=1e-10)
+    with_prior = peers.dynamax(data, states)()
+    rises = np.diff(np.asarray(with_prior, dtype=np.float64))
+    expected = np.diff(fit.history[:, 0]) * data.num_tokens
+    np.testing.assert_allclose(rises, expected, rtol=0.05, atol=0.05)

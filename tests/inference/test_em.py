@@ -177,3 +177,49 @@ def test_bad_settings_are_refused(options, sentence):
 def test_a_network_has_no_e_step():
     with pytest.raises(ps.InputError, match="no E-step"):
         ps.em(ps.Autoregressive([ps.RNN(3, 4)]), casino())
+
+
+def test_batches_beyond_the_cache_are_made_anew(monkeypatch):
+    """A cache that holds nothing, one that holds the first batches only, and one that holds all of them."""
+    data, fits = casino(), []
+    for size in (0, 2000, 2**30):
+        monkeypatch.setattr("probseq.inference.em_step._CACHE_BYTES", size)
+        fits.append(ps.em(ps.HMM(2, ps.emissions.Categorical(6)), data, num_steps=5, tol=0, max_tokens=200).history)
+    assert np.array_equal(fits[0], fits[1])
+    assert np.array_equal(fits[0], fits[2])
+
+
+def test_batches_that_fit_are_made_once(monkeypatch):
+    made, batches = [], ps.Sequences.batches
+    monkeypatch.setattr(ps.Sequences, "batches", lambda *args, **kwargs: made.append(1) or batches(*args, **kwargs))
+    ps.em(ps.HMM(2, ps.emissions.Categorical(6)), casino(), num_steps=5, tol=0)
+    assert len(made) == 1
+
+
+def test_it_never_claims_to_have_converged_at_the_cap():
+    """As many steps as are allowed, the last of them still climbing."""
+    fit = ps.em(ps.HMM(2, ps.emissions.Categorical(6), num_restarts=3), casino(), num_steps=3)
+    assert fit.stop_reason == ["max_steps"] * 3
+    assert (fit.history[-1] - fit.history[-2] > 1e-6 * np.abs(fit.history[-2])).all()
+
+
+@pytest.mark.parametrize("covariance", ["diag", "full", "tied", "spherical"])
+@pytest.mark.parametrize("values", [[[[2.0, 1.0]]], [[[2.0, 1.0]] * 6], [[[1.0, 0.0], [1.0, 0.0]], [[3.0, 1.0]]]])
+def test_one_vector_constant_vectors_and_more_states_than_vectors(covariance, values):
+    data = ps.Sequences.from_list(values)
+    model = ps.HMM(4, ps.emissions.Gaussian(2, covariance=covariance), num_restarts=2)
+    fit = ps.em(model, data, num_steps=20, tol=0)
+    assert np.isfinite(fit.history[0]).all()
+    assert "nonfinite" not in fit.stop_reason
+    assert all(p.isfinite().all() for p in (model.initial, model.transition, *model.emission.parameters()))
+
+
+def test_what_is_missing_is_neither_counted_nor_scored():
+    """Missing steps at the ends of sequences change nothing, and the objective is per observed token."""
+    data = casino(6)
+    holes = [np.append(one, [0, 0]) for one in data]
+    gone = [np.append(np.zeros(len(one), bool), [True, True]) for one in data]
+    longer = ps.Sequences.from_list(holes, missing=gone)
+    fits = [ps.em(ps.HMM(2, ps.emissions.Categorical(6)), d, num_steps=1) for d in (data, longer)]
+    np.testing.assert_allclose(fits[0].history, fits[1].history, rtol=1e-12)
+    torch.testing.assert_close(fits[0].model.emission.probs, fits[1].model.emission.probs)

@@ -235,13 +235,14 @@ def test_clusters_are_numbered_by_when_they_occur():
 
 
 def test_states_that_share_an_emission_share_a_cluster():
-    data, _, centers = hills()
+    data, _, centers = hills(stay=0.5)
     model, _ = started(ps.HMM(5, E.Gaussian(2), start="kmeans", emission_groups=[0, 0, 1, 2, 2]), data)
     means = model.emission.means[0].detach().numpy()
     assert np.abs((means[None] - centers[:, None]) / [1, 500]).sum(-1).min(axis=1).max() < 0.5
     into = model.transition[0, 2].detach().numpy()  # the counts of a pair of states are shared equally
     assert abs(into[0] - into[1]) < 0.1
     assert abs(into[3] - into[4]) < 0.1
+    assert into[2] == pytest.approx(0.5, abs=0.12)
 
 
 def test_given_emissions_are_not_confused_with_clusters():

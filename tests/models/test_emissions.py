@@ -471,3 +471,17 @@ def test_symbols_have_no_moments():
     bank = Categorical.from_parameters([[0.5, 0.5]])
     with pytest.raises(ps.InputError, match="symbols, which have no mean"):
         bank.moments(bank.raw)
+
+
+@every_family
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_cuda_gives_the_numbers_of_the_cpu(family):
+    data = family.data(missing=0.3)
+    bank, batch = family.bank(data, **family.prior), data.batch()
+    other, far = copy.deepcopy(bank).cuda(), batch.to("cuda")
+    counts = responsibilities(bank, batch)
+    for one, part, weights in ((bank, batch, counts), (other, far, counts.cuda())):
+        one.m_step(one.statistics(weights, part))
+        one.observe(data)
+    torch.testing.assert_close(other.log_table(far).cpu(), bank.log_table(batch), atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(other.log_prior().cpu(), bank.log_prior(), atol=1e-9, rtol=1e-9)

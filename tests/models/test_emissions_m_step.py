@@ -222,3 +222,16 @@ def test_given_covariances_below_the_floor_are_lifted_by_the_data():
     values = torch.linalg.eigvalsh(bank.covariances.detach())[0]
     np.testing.assert_allclose(values.numpy(), [[1e-4, 2.0], [1.0, 1.0]], rtol=1e-5)
     assert torch.equal(bank.packed_tril[:, 1], before)
+
+
+def test_components_are_scattered_over_their_state():
+    """Each state keeps its moments in expectation, components differ, and the generator alone decides."""
+    bank = m_step(GaussianMixture(2, 2000).build(1, STATES), np.random.default_rng(5).normal(size=(ROWS, 2)), made_up())
+    mean, variance = bank.moments(bank.raw)
+    bank.scatter(torch.Generator().manual_seed(1))
+    placed = bank.means.detach().clone()
+    torch.testing.assert_close(placed.mean(2), mean, atol=0.1, rtol=0)
+    torch.testing.assert_close(placed.var(2), variance, atol=0, rtol=0.15)
+    torch.testing.assert_close(bank.variances, variance[:, :, None].expand_as(placed))
+    bank.scatter(torch.Generator().manual_seed(2))
+    assert not torch.equal(bank.means, placed)

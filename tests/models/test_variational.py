@@ -12,7 +12,8 @@ from torch.distributions import Beta, Dirichlet, Gamma, MultivariateNormal, Norm
 
 import probseq as ps
 from probseq.inference.starts import initialize
-from probseq.models.conjugate import DensePosterior, DiagonalPosterior, dirichlet_divergence, gamma_divergence
+from probseq.models.conjugate import DensePosterior, DiagonalPosterior
+from probseq.ops.divergences import dirichlet_divergence, gamma_divergence
 
 E = ps.emissions
 
@@ -235,7 +236,10 @@ def test_what_is_missing_costs_nothing_and_says_nothing():
         model = ps.VariationalHMM(1, E.Gaussian(2, covariance=covariance))
         ps.em(model, ps.Sequences.from_list([values]), num_steps=2)
         torch.testing.assert_close(
-            model.elbo(ps.Sequences.from_list([longer])), model.elbo(ps.Sequences.from_list([values])), atol=1e-10, rtol=0
+            model.elbo(ps.Sequences.from_list([longer])),
+            model.elbo(ps.Sequences.from_list([values])),
+            atol=1e-10,
+            rtol=0,
         )
 
 

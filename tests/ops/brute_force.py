@@ -19,7 +19,7 @@ def normalized(x: Tensor) -> Tensor:
 def random_potentials(
     restarts=2, num=3, steps=4, states=3, symbols=4, matrices=1, initials=1, zeros=0.0, dtype=torch.float64, seed=0
 ) -> Potentials:
-    """Potentials of that size; `matrices` above 1 brings steps of their own, `zeros` is the share of impossible ones."""
+    """Potentials of that size; `matrices` above 1 brings steps of their own, `zeros` is the share of zeros."""
     generator = torch.Generator().manual_seed(seed)
 
     def positive(*shape: int, keep_last: bool = True) -> Tensor:

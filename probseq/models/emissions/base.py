@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from probseq.data.batch import Batch
 from probseq.data.sequences import Sequences
 from probseq.errors import InputError
 from probseq.models.emissions.table import Table
+from probseq.types import Array
 
 E = TypeVar("E", bound="Emission")
 
@@ -27,8 +29,8 @@ class Emission(nn.Module):
     into the parameters of one distribution. All parameters are unconstrained, so that gradients, extrapolation and the
     outputs of a network reach all of them.
 
-    A new family of vectors writes `config`, `log_prob`, `draw`, `moments`, `table`, `collect`, `expected_log_prob`,
-    `m_step` and `log_prior`, and is listed in ``FAMILIES``.
+    A new family of vectors writes `config`, `log_prob`, `draw`, `moments`, `cdf`, `table`, `collect`,
+    `expected_log_prob`, `m_step` and `log_prior`, and is listed in ``FAMILIES``.
 
     Attributes:
         shapes: shape of every parameter of one distribution, by name.
@@ -194,6 +196,9 @@ class Emission(nn.Module):
             own = getattr(self, name).data
             own.copy_(torch.where(value.isnan(), own, value.to(own.dtype)))
 
+    def scatter(self, generator: torch.Generator) -> None:
+        """Draw what a starting point leaves open: of a mixture, where in its state each component lies."""
+
     @torch.no_grad()
     def project(self) -> None:
         """Move the parameters of a bank to where an M-step could have put them: none beyond a floor."""
@@ -227,3 +232,8 @@ class Emission(nn.Module):
     def _scaled(self, raw: dict[str, Tensor]) -> dict[str, Tensor]:
         """Parameters for standardised observations, turned into parameters for the observations themselves."""
         return raw
+
+
+def numbers(given: Array) -> Tensor:
+    """What a user gave for a tensor, in float64."""
+    return given.detach().double() if isinstance(given, Tensor) else torch.from_numpy(np.array(given, dtype=np.float64))

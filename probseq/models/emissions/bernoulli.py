@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from probseq.errors import InputError
-from probseq.models.emissions.base import Emission
+from probseq.models.emissions.base import Emission, numbers
 from probseq.models.emissions.dirichlet import check_concentration
 from probseq.models.emissions.table import linear, observed, weighted_sums
 from probseq.types import Array
@@ -21,7 +21,7 @@ class Bernoulli(Emission):
     r"""Binary vectors of independent entries: :math:`p(x \mid s = k) = \prod_d p_{kd}^{x_d} (1 - p_{kd})^{1 - x_d}`.
 
     Args:
-        num_dims: D.
+        num_dims: D, the size of a vector.
         concentration: of the Beta prior with both parameters alike; 1 is maximum likelihood, and above 1 no probability
             becomes 0 or 1.
 
@@ -53,7 +53,7 @@ class Bernoulli(Emission):
         Raises:
             InputError: numbers that are not probabilities.
         """
-        table = torch.as_tensor(probs, dtype=torch.float64)
+        table = numbers(probs)
         if table.ndim != 2 or not ((table >= 0) & (table <= 1)).all():
             raise InputError(f"probs have shape {tuple(table.shape)}; expected probabilities (K, D) between 0 and 1")
         bank = cls(table.shape[1], concentration)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from probseq.data.batch import Batch
 from probseq.errors import InputError
-from probseq.models.emissions.base import Emission
+from probseq.models.emissions.base import Emission, numbers
 from probseq.models.emissions.dirichlet import check_concentration, dirichlet_mode, log_dirichlet
 from probseq.types import Array
 
@@ -47,7 +47,7 @@ class Categorical(Emission):
         Raises:
             InputError: rows that are not probabilities.
         """
-        table = torch.as_tensor(probs, dtype=torch.float64)
+        table = numbers(probs)
         if table.ndim != 2:
             raise InputError(f"emission has shape {tuple(table.shape)}; expected (K, V): a row for each state")
         if not ((table >= 0).all() and torch.allclose(table.sum(-1), table.new_ones(()), atol=1e-6)):

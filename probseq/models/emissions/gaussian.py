@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from probseq.errors import InputError, unknown
 from probseq.models.emissions import dense, diagonal
+from probseq.models.emissions.base import numbers
 from probseq.models.emissions.reals import Reals
 from probseq.types import Array
 
@@ -22,7 +23,7 @@ class Gaussian(Reals):
     r"""Real vectors: :math:`p(x_t \mid s_t = k) = \mathcal{N}(x_t; \mu_k, \Sigma_k)`.
 
     Args:
-        num_dims: D.
+        num_dims: D, the size of a vector.
         covariance: ``"diag"`` (independent entries), ``"full"`` (any covariance), ``"tied"`` (any, the same for all
             states) or ``"spherical"`` (one variance for all entries).
         mean_strength: of the prior on the means, in observations at the data's location; 0 is maximum likelihood.
@@ -38,7 +39,7 @@ class Gaussian(Reals):
 
     .. math::
         -\tfrac{\kappa}{2} (\mu_k - m)^\top \Sigma_k^{-1} (\mu_k - m)
-        - \tfrac{\nu}{2} \big( \log |\Sigma_k| + \mathrm{tr}(\Sigma_k^{-1} S) \big)
+        - \tfrac{\nu}{2} \left( \log |\Sigma_k| + \mathrm{tr}(\Sigma_k^{-1} S) \right)
 
     with strengths :math:`\kappa, \nu`, location m and variances S of the data that `observe` has seen.
 
@@ -89,8 +90,8 @@ class Gaussian(Reals):
         Raises:
             InputError: shapes that do not fit, or covariances that are not positive definite.
         """
-        mean = torch.as_tensor(means, dtype=torch.float64)
-        spread = torch.as_tensor(covariances, dtype=torch.float64)
+        mean = numbers(means)
+        spread = numbers(covariances)
         if mean.ndim != 2:
             raise InputError(f"means have shape {tuple(mean.shape)}; expected (K, D)")
         states, dims = mean.shape
@@ -211,10 +212,11 @@ class Gaussian(Reals):
 
     @torch.no_grad()
     def project(self) -> None:
-        super().project()
-        if self._is_dense:  # the floor is on eigenvalues, of which the diagonal of a Cholesky factor knows only a part
-            tril = dense.unpack(self.packed_tril.double(), self.num_dims)
-            self._set(packed_tril=dense.pack(dense.bounded_tril(tril, self._prior(torch.float64))))
+        if not self._is_dense:
+            return super().project()
+        # The floor is on eigenvalues, of which the diagonal of a Cholesky factor knows only a part.
+        tril = dense.unpack(self.packed_tril.double(), self.num_dims)
+        self._set(packed_tril=dense.pack(dense.bounded_tril(tril, self._prior(torch.float64))))
 
     def _named(self, factor: Tensor) -> dict[str, Tensor]:
         return {"packed_tril": dense.pack(factor)} if self._is_dense else {"log_scale": factor}

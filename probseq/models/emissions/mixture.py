@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from probseq.errors import InputError
 from probseq.models.emissions import diagonal
+from probseq.models.emissions.base import numbers
 from probseq.models.emissions.dirichlet import check_concentration, dirichlet_mode, log_dirichlet
 from probseq.models.emissions.reals import Reals
 from probseq.models.emissions.table import blocks
@@ -25,7 +26,7 @@ class GaussianMixture(Reals):
         p(x_t \mid s_t = k) = \sum_c w_{kc} \prod_d \mathcal{N}(x_d; \mu_{kcd}, \sigma_{kcd}^2)
 
     Args:
-        num_dims: D.
+        num_dims: D, the size of a vector.
         num_components: C, of each state.
         weight_concentration: of the Dirichlet prior on the weights of a state's components; 1 is maximum likelihood.
         mean_strength: of the prior on the means, in observations at the data's location; 0 is maximum likelihood.
@@ -74,7 +75,7 @@ class GaussianMixture(Reals):
         Raises:
             InputError: shapes that do not fit, weights that are no probabilities, variances that are not positive.
         """
-        weight, mean, variance = (torch.as_tensor(one, dtype=torch.float64) for one in (weights, means, variances))
+        weight, mean, variance = (numbers(one) for one in (weights, means, variances))
         if mean.ndim != 3 or variance.shape != mean.shape or weight.shape != mean.shape[:2]:
             raise InputError(
                 f"weights have shape {tuple(weight.shape)}, means {tuple(mean.shape)} and variances "
@@ -201,6 +202,13 @@ class GaussianMixture(Reals):
         mean, log_scale = diagonal.mode(moments, self._prior(torch.float64))
         weights = dirichlet_mode(weight, self.weight_concentration)
         self._set(weight_logits=weights.log(), mean=self.location + mean, log_scale=log_scale)
+
+    @torch.no_grad()
+    def scatter(self, generator: torch.Generator) -> None:
+        mean, variance = (one[..., None, :].expand_as(self.mean) for one in self.moments(self.raw))
+        noise = torch.randn(mean.shape, generator=generator, dtype=torch.float64).to(mean)
+        weights = torch.zeros_like(self.weight_logits)
+        self._set(weight_logits=weights, mean=mean + variance.sqrt() * noise, log_scale=0.5 * variance.log())
 
     def log_prior(self) -> Float[Tensor, "R"]:
         raw = self.raw

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from probseq.data.sequences import Sequences
 from probseq.errors import InputError
-from probseq.models.emissions.base import Emission
+from probseq.models.emissions.base import Emission, numbers
 from probseq.models.emissions.reals import location_and_scale
 from probseq.models.emissions.table import linear, observed, weighted_sums
 from probseq.types import Array
@@ -21,7 +21,7 @@ class Poisson(Emission):
     r"""Independent counts: :math:`p(x_t \mid s_t = k) = \prod_d \lambda_{kd}^{x_d} e^{-\lambda_{kd}} / x_d!`.
 
     Args:
-        num_dims: D.
+        num_dims: D, the size of a vector.
         prior_shape: a of the Gamma prior :math:`\lambda^{a - 1} e^{-b \lambda}` on every rate; 1 or more.
         prior_rate: b of it, as if b observations had been seen. ``a = 1, b = 0`` is maximum likelihood.
 
@@ -60,7 +60,7 @@ class Poisson(Emission):
         Raises:
             InputError: numbers that are not rates.
         """
-        table = torch.as_tensor(rates, dtype=torch.float64)
+        table = numbers(rates)
         if table.ndim != 2 or not ((table >= 0) & table.isfinite()).all():
             raise InputError(f"rates have shape {tuple(table.shape)}; expected rates (K, D) of 0 or more")
         bank = cls(table.shape[1], prior_shape, prior_rate).double()
