@@ -57,7 +57,8 @@ def check(p: Potentials) -> None:
 
 
 def _check_range(name: str, numbers: Tensor, lowest: int, highest: int) -> None:
-    low, high = numbers.aminmax()
+    array = _array(numbers.cpu())
+    low, high = array.min(), array.max()
     if low < lowest or high > highest:
         raise InputError(f"{name} holds numbers from {low} to {high}; expected {lowest} to {highest}")
 

@@ -8,7 +8,7 @@ import probseq as ps
 from probseq.inference.acceleration import SquaremStep
 
 
-def letters(num=60, length=80):
+def letters(num=30, length=60):
     """Symbols from a chain of 4 states that overlap."""
     truth = ps.HMM(4, ps.emissions.Categorical(8), seed=11)
     return truth.sample(num, length, generator=torch.Generator().manual_seed(0))
@@ -16,7 +16,7 @@ def letters(num=60, length=80):
 
 def series():
     rng = np.random.default_rng(0)
-    states = [np.cumsum(rng.random(100) < 0.1) % 3 for _ in range(10)]
+    states = [np.cumsum(rng.random(100) < 0.1) % 3 for _ in range(8)]
     return ps.Sequences.from_list([rng.normal(np.array([0.0, 1.0, 2.0])[s][:, None], 0.7) for s in states])
 
 
@@ -27,13 +27,19 @@ def steps_to(fit, gap):
     ]
 
 
-@pytest.mark.parametrize("concentration", [1.0, 1.1])
-@pytest.mark.parametrize("data", [letters(), series()], ids=["symbols", "vectors"])
-def test_far_fewer_e_steps_are_needed(data, concentration):
-    emission = ps.emissions.Categorical(8, concentration) if data.is_symbolic else ps.emissions.Gaussian(1)
-    model = ps.HMM(3, emission, num_restarts=6, transition_concentration=concentration)
-    fits = [ps.em(copy.deepcopy(model), data, num_steps=600, tol=1e-10, accelerate=a) for a in (False, True)]
-    plain, fast = (np.median(steps_to(fit, 1e-5)) for fit in fits)
+@pytest.mark.parametrize(
+    ("emission", "data"),
+    [
+        (ps.emissions.Categorical(8), letters()),  # probabilities run to 0
+        (ps.emissions.Categorical(8, concentration=1.1), letters()),
+        (ps.emissions.Gaussian(1), series()),
+    ],
+    ids=["likelihood", "posterior", "vectors"],
+)
+def test_far_fewer_e_steps_are_needed(emission, data):
+    model = ps.HMM(3, emission, num_restarts=5)
+    fits = [ps.em(copy.deepcopy(model), data, num_steps=400, tol=1e-10, accelerate=a) for a in (False, True)]
+    plain, fast = (sum(steps_to(fit, 1e-5)) for fit in fits)
     assert fast < 0.7 * plain
 
 
@@ -112,7 +118,7 @@ def test_duplicated_points_and_a_full_covariance():
     data = ps.Sequences.from_list([points[rng.integers(0, 3, 12)] + 1e-5 * rng.normal(size=(12, 3)) for _ in range(4)])
     for covariance in ("full", "tied"):
         model = ps.HMM(3, ps.emissions.Gaussian(3, covariance=covariance), num_restarts=3)
-        fit = ps.em(model, data, num_steps=120, tol=0, accelerate=True)  # a fall would raise
+        fit = ps.em(model, data, num_steps=60, tol=0, accelerate=True)  # a fall would raise
         assert np.isfinite(fit.history[0]).all()
 
 

@@ -18,7 +18,7 @@ def climbs(fit):
     return all((np.diff(curve) >= -1e-9 * np.maximum(1.0, np.abs(curve[:-1]))).all() for curve in curves)
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(problems(), st.booleans())
 def test_the_objective_never_falls(problem, accelerate):
     model, data = problem
@@ -28,7 +28,7 @@ def test_the_objective_never_falls(problem, accelerate):
     assert all(not p.isnan().any() for p in model.parameters())
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(problems(CONJUGATE, variational=True), st.booleans())
 def test_the_evidence_lower_bound_never_falls(problem, accelerate):
     model, data = problem

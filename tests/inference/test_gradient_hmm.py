@@ -43,16 +43,16 @@ def test_the_objective_is_that_of_em(problem):
 @pytest.mark.parametrize(
     ("emission", "data"),
     [
-        (E.Categorical(4, concentration=1.1), symbols()),
-        (E.Gaussian(1, mean_strength=0.1, covariance_strength=0.1), series(missing=0.2)),
-        (E.Gaussian(1, covariance="full"), series()),
+        (E.Categorical(4, concentration=1.1), symbols(10)),
+        (E.Gaussian(1, mean_strength=0.1, covariance_strength=0.1), series(6, 20, missing=0.2)),
+        (E.Gaussian(1, covariance="full"), series(6, 20)),
     ],
     ids=["symbols", "diag", "full"],
 )
 def test_it_climbs_to_where_em_climbs(emission, data):
     model = ps.HMM(2, emission, num_restarts=2, transition_concentration=1.1)
     other = copy.deepcopy(model)
-    fit = ps.fit_gradient(model, data, num_steps=400, learning_rate=0.05, **WHOLE)
+    fit = ps.fit_gradient(model, data, num_steps=200, learning_rate=0.1, **WHOLE)
     best = np.nanmax(ps.em(other, data, num_steps=500, tol=1e-10).history, axis=0)
     np.testing.assert_allclose(fit.history[-1], best, atol=2e-3)
     after = ps.em(model, data, num_steps=1).history[0]  # what is left in the model is what was reached
@@ -115,7 +115,7 @@ def test_inputs_that_drive_transitions_are_learned():
     values = [(u[:, 0] > 0).astype(int) for u in inputs]
     data = ps.Sequences.from_list(values, source=ps.Sequences.from_list(inputs))
     model = ps.InputHMM(2, E.Categorical(2), num_inputs=1)
-    fit = ps.fit_gradient(model, data, num_steps=300, learning_rate=0.1, **WHOLE)
+    fit = ps.fit_gradient(model, data, num_steps=150, learning_rate=0.2, **WHOLE)
     assert fit.history[-1, 0] > -0.1 > -np.log(2) > fit.history[0, 0] - 0.5
     with pytest.raises(ps.InputError, match="fit it with fit_gradient"):
         ps.em(model, data)
