@@ -25,10 +25,9 @@ if TYPE_CHECKING:
     from probseq.ops.chain import Gradients, Potentials
 
 _BYTES = 64 * 2**20  # what one job may hold of beliefs, and what the jobs of one restart may hold of counts
-_PARTS = 8  # jobs that the sequences of one restart are shared among, at most
+_PARTS = 16  # jobs that the sequences of one restart are shared among, at most
 _FEW_SEQUENCES = 4  # below this many, one at a time
 _MANY_STATES = 24  # from this many on, a step is a matrix product
-_LANES, _ROWS = 64, 128  # sequences side by side, at most
 
 T = TypeVar("T")
 
@@ -130,13 +129,14 @@ class _Work:
         one_by_one = one_by_one or p.step is not None or num < _FEW_SEQUENCES
         self.order = None if one_by_one else np.argsort(-self.n, kind="stable")
         self.multiplies = not one_by_one and self.a.shape[-1] >= _MANY_STATES
+        self.width = 1 if one_by_one else _width(self.a.shape[-1])
         shape = (1, 0) if not tokens else (num, steps) if one_by_one else (steps, num)
         self.ll, self.tokens = np.zeros((restarts, num)), np.zeros((restarts, *shape))
         sizes = [x.shape if self.backward else (len(x),) + (1,) * (x.ndim - 1) for x in (self.pi, self.a, self.b)]
         shared = _used_once(p) if self.backward else [True] * 3
         self.totals = [(np.zeros(size, self.b.dtype), once) for size, once in zip(sizes, shared, strict=True)]
         own_bytes = sum(total[0].nbytes for total, once in self.totals if not once)
-        self.cuts, self.longest = _cut(num, 1 if one_by_one else 32, own_bytes), int(p.lengths.max())
+        self.cuts, self.longest = _cut(num, self.width, own_bytes), int(p.lengths.max())
         if self.order is not None:
             self._stand_side_by_side(self.order)
 
@@ -167,10 +167,10 @@ class _Work:
         if self.order is None:
             chain_walk.walk(chain, first, last, self._span(1), scores, self.backward, totals)
             return
-        kernel, most = (chain_rows.rows, _ROWS) if self.multiplies else (chain_lanes.lanes, _LANES)
-        width = -(-(last - first) // -(-(last - first) // most))
+        kernel = chain_rows.rows if self.multiplies else chain_lanes.lanes
+        width = _share(last - first, self.width)
         at = np.ascontiguousarray(self.a[r, 0].T)
-        kernel(chain, at, first, last, width, self._span(width), scores, self.backward, totals)
+        kernel(chain, at, first, last, width, self._span(width if self.multiplies else chain_lanes.WIDTH), scores, self.backward, totals)
 
     def _span(self, width: int) -> int:
         """Steps whose beliefs a job holds at once."""
@@ -213,9 +213,20 @@ def _distinct(rows: Tensor, lengths: Tensor, size: int) -> bool:
     return int(torch.bincount(rows[real], minlength=1).max()) <= 1
 
 
+def _width(states: int) -> int:
+    """Sequences side by side, at most: with more states, a matrix product needs more rows to be worth its setup."""
+    return 64 if states < _MANY_STATES else 128 if states < 128 else 256
+
+
+def _share(num: int, most: int) -> int:
+    """The size of equal shares of `num`, at most `most` each."""
+    return -(-num // -(-num // most))
+
+
 def _cut(num: int, width: int, own_bytes: int) -> list[int]:
     """Cuts between jobs of as many sequences each; fewer jobs where each needs much room for counts of its own."""
-    parts = max(1, min(_PARTS, num // width, _BYTES // max(own_bytes, 1)))
+    parts = max(-(-num // width), 2 if num >= 32 else 1)
+    parts = max(1, min(parts, _PARTS, _BYTES // max(own_bytes, 1)))
     cuts: list[int] = np.linspace(0, num, parts + 1).astype(int).tolist()
     return cuts
 

@@ -235,3 +235,16 @@ def test_components_are_scattered_over_their_state():
     torch.testing.assert_close(bank.variances, variance[:, :, None].expand_as(placed))
     bank.scatter(torch.Generator().manual_seed(2))
     assert not torch.equal(bank.means, placed)
+
+
+def test_without_data_a_prior_that_has_a_mode_decides():
+    x, none = np.array([[1.0, 2.0], [3.0, 7.0]]), np.zeros((2, 1))
+    assert m_step(Poisson(2, prior_shape=3.0, prior_rate=0.5).build(1, 1), x, none).rates.tolist() == [[[4.0, 4.0]]]
+    kept = Poisson.from_parameters([[5.0, 6.0]], prior_rate=0.5)  # its prior's mode is a rate of 0, which says nothing
+    before = kept.rates.tolist()
+    assert m_step(kept, x, none).rates.tolist() == before
+    assert m_step(Bernoulli(2, concentration=2.0).build(1, 1), (x > 2) * 1.0, none).probs.tolist() == [[[0.5, 0.5]]]
+    for kind in ("diag", "full"):
+        bank = m_step(Gaussian(2, kind, mean_strength=1.0, covariance_strength=1.0).build(1, 1), x, none)
+        torch.testing.assert_close(bank.means[0, 0], torch.from_numpy(x.mean(0)))
+        torch.testing.assert_close(bank.covariances[0, 0], torch.diag(torch.from_numpy(x.var(0))))
