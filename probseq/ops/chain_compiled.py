@@ -170,7 +170,17 @@ class _Work:
         kernel = chain_rows.rows if self.multiplies else chain_lanes.lanes
         width = _share(last - first, self.width)
         at = np.ascontiguousarray(self.a[r, 0].T)
-        kernel(chain, at, first, last, width, self._span(width if self.multiplies else chain_lanes.WIDTH), scores, self.backward, totals)
+        kernel(
+            chain,
+            at,
+            first,
+            last,
+            width,
+            self._span(width if self.multiplies else chain_lanes.WIDTH),
+            scores,
+            self.backward,
+            totals,
+        )
 
     def _span(self, width: int) -> int:
         """Steps whose beliefs a job holds at once."""
@@ -225,7 +235,7 @@ def _share(num: int, most: int) -> int:
 
 def _cut(num: int, width: int, own_bytes: int) -> list[int]:
     """Cuts between jobs of as many sequences each; fewer jobs where each needs much room for counts of its own."""
-    parts = max(-(-num // width), 2 if num >= 32 else 1)
+    parts = max(-(-num // width), 2 if num >= 64 else 1)
     parts = max(1, min(parts, _PARTS, _BYTES // max(own_bytes, 1)))
     cuts: list[int] = np.linspace(0, num, parts + 1).astype(int).tolist()
     return cuts

@@ -2,7 +2,8 @@
 
 The innermost loops run over sequences (lanes), so that they fill vector registers whatever the number of states. Arrays
 of (state, lane) are flat with a stride known to the compiler: it can then see that the four rows which a loop reads or
-writes do not overlap.
+writes do not overlap. Loops run over whole registers: lanes beyond the sequences that are still running hold finite
+numbers of no meaning, and their adjoints are 0.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import numpy as np
 
 from probseq.ops.chain_shared import CHUNK, compiled, flush, least, score
 
-WIDTH = 64  # lanes
+WIDTH = 64  # lanes, at most
+_REGISTERS = 16  # lanes that a loop takes at once; it runs over a multiple of them
 
 
 class _Space(NamedTuple):
@@ -23,47 +25,48 @@ class _Space(NamedTuple):
     pushes (the adjoint of the prediction) at the same place multiply to the pair counts.
     """
 
-    slots: Any  # (K, (span + 1) * WIDTH), and a little more: rows must not share their places in the cache
-    push: Any  # (K, CHUNK * WIDTH), and a little more
-    inverse: Any  # (span, WIDTH), 1 / c_t
+    slots: Any  # (K, (span + 1) * lanes), and a little more: rows must not share their places in the cache
+    push: Any  # (K, CHUNK * lanes), and a little more
+    inverse: Any  # (span, lanes), 1 / c_t
     belief: Any  # (K * WIDTH,), also the push of one step
     joint: Any  # (K * WIDTH,), also the emissions of one step
     later: Any  # (K * WIDTH,), the adjoint of the beliefs; 0 for a sequence that has ended
-    total: Any  # (WIDTH,), c_t, also the weight that every state shares
+    total: Any  # (lanes,), c_t, also the weight that every state shares
 
 
 @compiled
 def lanes(chain, at, first, last, width, span, scores, backward, totals):  # type: ignore[no-untyped-def]
     """Sequences `first` to `last`, `width` (at most WIDTH) at a time; `at` is the transition matrix, transposed."""
     states, dtype = len(at), at.dtype
+    full = (width + _REGISTERS - 1) // _REGISTERS * _REGISTERS
     space = _Space(
-        np.empty((states, (span + 1) * WIDTH + 8), dtype),
-        np.empty((states, CHUNK * WIDTH + 8), dtype),
-        np.empty((span, WIDTH), dtype),
-        np.empty(states * WIDTH, dtype),
-        np.empty(states * WIDTH, dtype),
-        np.empty(states * WIDTH, dtype),
-        np.empty(WIDTH, dtype),
+        np.empty((states, (span + 1) * full + 8), dtype),
+        np.empty((states, CHUNK * full + 8), dtype),
+        np.empty((span, full), dtype),
+        np.zeros(states * WIDTH, dtype),
+        np.zeros(states * WIDTH, dtype),
+        np.zeros(states * WIDTH, dtype),
+        np.zeros(full, dtype),
     )
     slots = space.slots
     for c0 in range(first, last, width):
         size, steps = min(width, last - c0), chain.n[c0]
         count = (steps + span - 1) // span
-        borders = np.empty((count if backward else 1, states, WIDTH), dtype)
-        slots[:, :WIDTH] = 0
+        borders = np.empty((count if backward else 1, states, full), dtype)
+        slots[:, :full] = 0
         for s in range(count):
             if backward:
-                borders[s] = slots[:, :WIDTH]
+                borders[s] = slots[:, :full]
             _forward(chain, c0, size, s * span, min(s * span + span, steps), space, scores, True)
             if s < count - 1:
-                slots[:, :WIDTH] = slots[:, span * WIDTH : (span + 1) * WIDTH]
+                slots[:, :full] = slots[:, span * full : (span + 1) * full]
         if not backward:
             continue
         space.later[:] = 0
         for s in range(count - 1, -1, -1):
             stop = min(s * span + span, steps)
             if s < count - 1:  # only the last span is still here
-                slots[:, :WIDTH] = borders[s]
+                slots[:, :full] = borders[s]
                 _forward(chain, c0, size, s * span, stop, space, scores, False)
             _backward(chain, at, c0, size, s * span, stop, space, scores.ll, totals)
 
@@ -73,9 +76,9 @@ def _forward(chain, c0, size, start, stop, space, scores, first_time):  # type: 
     slots, inverse, belief, joint, x = space.slots, space.inverse, space.belief, space.joint, chain.x
     states = len(slots)
     floor, zero, one = least(belief.dtype), belief.dtype.type(0), belief.dtype.type(1)
-    product, m = np.ones(WIDTH), size
+    full, product, m = inverse.shape[1], np.ones(size), size
     for k in range(states):
-        belief[k * WIDTH : (k + 1) * WIDTH] = slots[k, :WIDTH]
+        belief[k * WIDTH : k * WIDTH + full] = slots[k, :full]
     for t in range(start, stop):
         while chain.n[c0 + m - 1] <= t:
             m -= 1
@@ -84,16 +87,16 @@ def _forward(chain, c0, size, start, stop, space, scores, first_time):  # type: 
                 for i in range(m):
                     joint[k * WIDTH + i] = chain.pi[min(c0 + i, len(chain.pi) - 1), k]
         else:
-            _mix(chain.a[0], belief, m, joint)
+            _mix(chain.a[0], belief, full, joint)
         symbols = x[t, c0 : c0 + m]
         for i in range(len(symbols)):
             row = chain.b[symbols[i]]
             for k in range(len(row)):
                 belief[k * WIDTH + i] = row[k]
-        c, r = space.total[:m], inverse[t - start, :m]
+        c, r = space.total, inverse[t - start]
         c[:] = 0
         for k in range(states):
-            o, e = joint[k * WIDTH : k * WIDTH + m], belief[k * WIDTH : k * WIDTH + m]
+            o, e = joint[k * WIDTH : k * WIDTH + full], belief[k * WIDTH : k * WIDTH + full]
             for i in range(len(o)):
                 u = o[i] * e[i] if o[i] > floor else zero
                 o[i] = u
@@ -103,53 +106,52 @@ def _forward(chain, c0, size, start, stop, space, scores, first_time):  # type: 
             r[i] = one / c[i] if c[i] > floor else zero
         if first_time:
             tokens = scores.tokens[min(t, len(scores.tokens) - 1), c0 : c0 + m]
-            score(c, symbols, chain.shift, scores.ll[c0 : c0 + m], product, tokens)
+            score(c[:m], symbols, chain.shift, scores.ll[c0 : c0 + m], product, tokens)
             if t % 8 == 7 or t == stop - 1:
-                flush(scores.ll[c0 : c0 + size], product[:size])
-        place = (t - start + 1) * WIDTH
+                flush(scores.ll[c0 : c0 + size], product)
+        place = (t - start + 1) * full
         for k in range(states):
-            o, v = joint[k * WIDTH : k * WIDTH + m], belief[k * WIDTH : k * WIDTH + m]
-            slot = slots[k, place : place + m]
+            o, v = joint[k * WIDTH : k * WIDTH + full], belief[k * WIDTH : k * WIDTH + full]
+            slot = slots[k, place : place + full]
             for i in range(len(o)):
                 u = o[i] * r[i]
                 u = u if u > floor else zero
                 v[i] = u
                 slot[i] = u
-            slots[k, place + m : place + WIDTH] = 0
 
 
 @compiled
 def _backward(chain, at, c0, size, start, stop, space, ll, totals):  # type: ignore[no-untyped-def]
     slots, push, down, emission, later = space.slots, space.push, space.belief, space.joint, space.later
     states = len(slots)
-    zero, m = down.dtype.type(0), 1
+    full, zero, m = space.inverse.shape[1], down.dtype.type(0), 1
     for t in range(stop - 1, start - 1, -1):
         while m < size and chain.n[c0 + m] > t:
             m += 1
-        symbols, r, h = chain.x[t, c0 : c0 + m], space.inverse[t - start, :m], space.total[:m]
+        symbols, r, h = chain.x[t, c0 : c0 + m], space.inverse[t - start], space.total
         weight = chain.g[min(t, len(chain.g) - 1)]
         for i in range(len(symbols)):
             row = chain.b[symbols[i]]
             for k in range(len(row)):
                 emission[k * WIDTH + i] = row[k]
-        for i in range(len(h)):
+        h[:] = 0
+        for i in range(len(symbols)):
             h[i] = weight[c0 + i] if ll[c0 + i] > -np.inf else zero
-        slot, place = (t - start + 1) * WIDTH, (t - start) % CHUNK * WIDTH
+        slot, place = (t - start + 1) * full, (t - start) % CHUNK * full
         for k in range(states):
-            o, v = later[k * WIDTH : k * WIDTH + m], slots[k, slot : slot + m]
+            o, v = later[k * WIDTH : k * WIDTH + full], slots[k, slot : slot + full]
             for i in range(len(o)):
                 h[i] -= o[i] * v[i]
         for k in range(states):
-            o, v = later[k * WIDTH : k * WIDTH + m], slots[k, slot : slot + m]
-            e, d = emission[k * WIDTH : k * WIDTH + m], down[k * WIDTH : k * WIDTH + m]
-            p = push[k, place : place + m]
+            o, v = later[k * WIDTH : k * WIDTH + full], slots[k, slot : slot + full]
+            e, d = emission[k * WIDTH : k * WIDTH + full], down[k * WIDTH : k * WIDTH + full]
+            p = push[k, place : place + full]
             for i in range(len(o)):
                 adjoint = o[i] + h[i] if v[i] > 0 else zero
                 u = adjoint * e[i] * r[i]
                 e[i] = adjoint * v[i]
                 d[i] = u
                 p[i] = u
-            push[k, place + m : place + WIDTH] = 0
         for i in range(len(symbols)):
             row = totals.log_b[symbols[i]]
             for k in range(len(row)):
@@ -159,9 +161,9 @@ def _backward(chain, at, c0, size, start, stop, space, ll, totals):  # type: ign
                 for k in range(states):
                     totals.pi[min(c0 + i, len(totals.pi) - 1), k] += down[k * WIDTH + i]
         else:
-            _mix(at, down, m, later)
+            _mix(at, down, full, later)
         if (t - start) % CHUNK == 0:
-            _pairs(slots, (t - start) * WIDTH, push, min(CHUNK, stop - t) * WIDTH, totals.a[0])
+            _pairs(slots, (t - start) * full, push, min(CHUNK, stop - t) * full, totals.a[0])
 
 
 @compiled
