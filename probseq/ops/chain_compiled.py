@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _BYTES = 64 * 2**20  # what one job may hold of beliefs, and what the jobs of one restart may hold of counts
 _PARTS = 16  # jobs that the sequences of one restart are shared among, at most
-_FEW_SEQUENCES = 4  # below this many, one at a time
+_FEW_SEQUENCES = 16  # below this many, one at a time
 _MANY_STATES = 24  # from this many on, a step is a matrix product
 
 T = TypeVar("T")
