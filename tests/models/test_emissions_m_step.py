@@ -248,3 +248,13 @@ def test_without_data_a_prior_that_has_a_mode_decides():
         bank = m_step(Gaussian(2, kind, mean_strength=1.0, covariance_strength=1.0).build(1, 1), x, none)
         torch.testing.assert_close(bank.means[0, 0], torch.from_numpy(x.mean(0)))
         torch.testing.assert_close(bank.covariances[0, 0], torch.diag(torch.from_numpy(x.var(0))))
+
+
+def test_location_and_scale_are_those_of_all_batches_together():
+    rows = [np.random.default_rng(seed).normal(size=(40_000, 1)) + 10 * seed for seed in range(3)]
+    data = Sequences.from_list(rows)
+    assert len(list(data.batches())) > 1
+    bank = Gaussian(1).build(1, 1)
+    bank.observe(data)
+    assert bank.location.item() == pytest.approx(np.concatenate(rows).mean(), rel=1e-12)
+    assert bank.scale.item() == pytest.approx(np.concatenate(rows).std(), rel=1e-12)
