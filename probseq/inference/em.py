@@ -7,13 +7,12 @@ from typing import Any, TypeVar
 
 from probseq.data.sequences import Sequences
 from probseq.errors import InputError
-from probseq.inference import starts, topics
+from probseq.inference import starts
 from probseq.inference.acceleration import SquaremStep
 from probseq.inference.device import resolve_device
 from probseq.inference.em_step import EMModel, EMStep
 from probseq.inference.online import OnlineStep
 from probseq.inference.run import Fit, check_budget, run
-from probseq.models.topic import LDA
 
 M = TypeVar("M", bound=EMModel)
 
@@ -148,5 +147,4 @@ def _check(
 def _initialize(model: Any, data: Sequences) -> None:
     """Make the starting point, if it has waited for the data."""
     if not getattr(model, "initialized", True):
-        start = topics if isinstance(model, LDA) else starts
-        start.initialize(model, data)
+        starts.initialize(model, data)
