@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 from probseq.data.sequences import Sequences
 from probseq.errors import InputError
-from probseq.inference import starts
 from probseq.inference.acceleration import SquaremStep
 from probseq.inference.device import resolve_device
 from probseq.inference.em_step import EMModel, EMStep
@@ -147,4 +146,6 @@ def _check(
 def _initialize(model: Any, data: Sequences) -> None:
     """Make the starting point, if it has waited for the data."""
     if not getattr(model, "initialized", True):
+        from probseq.inference import starts  # loads scipy
+
         starts.initialize(model, data)

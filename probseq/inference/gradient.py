@@ -9,7 +9,6 @@ import torch
 
 from probseq.data.sequences import Sequences
 from probseq.errors import InputError
-from probseq.inference import starts
 from probseq.inference.device import resolve_device
 from probseq.inference.gradient_step import GradientStep, Rate
 from probseq.inference.lone_restarts import check_kind, lone_restarts
@@ -159,4 +158,6 @@ def _look_at(model: Any, data: Sequences) -> None:
     if isinstance(model, Autoregressive):
         model.observe(data)
     else:
+        from probseq.inference import starts  # loads scipy
+
         starts.initialize(model, data)
