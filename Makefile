@@ -24,7 +24,7 @@ docs: $(VENV)/.docs
 	@echo "docs/_build/html/index.html"
 
 bench: $(VENV)/.bench
-	$(BIN)/python -m pytest -q -o addopts= --confcutdir tests/benchmarks tests/benchmarks --benchmark-columns=min,mean,rounds --benchmark-sort=min
+	$(BIN)/python -m pytest -q -o addopts= -o filterwarnings=default --confcutdir tests/benchmarks tests/benchmarks --benchmark-columns=min,mean,rounds --benchmark-sort=min
 
 $(VENV)/.base: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

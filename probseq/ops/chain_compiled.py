@@ -148,8 +148,7 @@ class _Work:
             self.pi = np.ascontiguousarray(self.pi[:, order])
         self.g = np.ascontiguousarray(self.g[:, order if self.backward else [0]].transpose(0, 2, 1))
         index, self.x = self.x, np.empty(self.x.shape[::-1], np.uint32)  # unsigned: no check for negative positions
-        jobs = range(len(self.cuts) - 1)
-        list(in_threads(lambda i: transpose(index, order, self.cuts[i], self.cuts[i + 1], self.x), jobs))
+        transpose(index, order, self.x)
 
     def chain(self, r: int) -> Any:
         """Restart r, as the compiled loops take it."""

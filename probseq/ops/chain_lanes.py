@@ -241,11 +241,11 @@ def _pairs(before, start, push, size, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def transpose(index, order, first, last, x):  # type: ignore[no-untyped-def]
-    """``x[t, i] = index[order[i], t]`` for columns `first` to `last`, in tiles that stay in the cache."""
-    for i0 in range(first, last, 16):
+def transpose(index, order, x):  # type: ignore[no-untyped-def]
+    """``x[t, i] = index[order[i], t]``, in tiles that stay in the cache."""
+    for i0 in range(0, len(order), 16):
         for t0 in range(0, len(x), 16):
-            for i in range(i0, min(i0 + 16, last)):
+            for i in range(i0, min(i0 + 16, len(order))):
                 row = order[i]
                 for t in range(t0, min(t0 + 16, len(x))):
                     x[t, i] = index[row, t]
