@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import Field
 
 from probseq.data.corpus import Corpus
@@ -35,6 +36,9 @@ class EMSpec(EmissionSpec):
     )
     sticky: Annotated[float, Field(ge=0)] = Field(0.0, description="added to the concentration of staying in a state")
     accelerate: bool = Field(False, description="extrapolate EM's steps (SQUAREM); the objective still never falls")
+    dtype: Literal["float32", "float64"] = Field(
+        "float64", description="of parameters and beliefs; with many states float32 takes half the time"
+    )
     tol: Annotated[float, Field(ge=0)] = Field(1e-6, description="stop at a smaller gain, relative to the objective")
     num_steps: Count = Field(200, description="EM steps at most; a million where only seconds is set")
     seconds: Positive | None = Field(None, description="wall-clock budget of all restarts together")
@@ -50,6 +54,7 @@ class EMSpec(EmissionSpec):
             initial_concentration=self.initial_concentration,
             transition_concentration=self.transition_concentration,
             sticky=self.sticky,
+            dtype=getattr(torch, self.dtype),
         )
 
     def fit(self, model: Any, corpus: Corpus, *, seed: int, device: str, progress: bool | None) -> Fit[Any]:
