@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from probseq.data.sequences import Batch
+from probseq.data.sequences import Batch, Sequences
 from probseq.errors import InputError, unknown
+from probseq.evaluate import evaluate
 from probseq.models.hmm import HMM
 from probseq.scoring import Fitted, read_sequences
 
@@ -43,23 +44,25 @@ def decode_file(
         ``paths`` and their ``log_probs`` ``log p(s, x)`` if there is more than one, and ``posterior``.
 
     Raises:
-        InputError: a model whose hidden state is computed, not drawn: it has no states to decode.
+        InputError: a model whose hidden state is computed, not drawn: it has no states to decode. Or documents that are
+            impossible under the model, before anything is yielded.
     """
     model = _hmm(fitted, "states to decode")
     if num_best < 1:
         raise InputError(f"received --num-best {num_best}; expected 1 or more")
     names, documents = read_sequences(fitted, path, column, id_column)
+    _check_possible(model, names, documents)
     for i, name in enumerate(names):
         batch = documents.batch(np.array([i]))
         decoded: Row = {"document": name, **_observed(fitted, documents[i])}
         if num_best == 1:
-            decoded["states"] = _possible(model.viterbi(batch)[0, 0].tolist(), name)
+            decoded["states"] = model.viterbi(batch)[0, 0].tolist()
         else:
             paths, log_probs = model.k_best(batch, num_best)
             finite = [b for b in range(num_best) if math.isfinite(log_probs[0, 0, b])]
-            decoded["paths"] = [_possible(paths[0, 0, b].tolist(), name) for b in finite]
+            decoded["paths"] = [paths[0, 0, b].tolist() for b in finite]
             decoded["log_probs"] = [float(log_probs[0, 0, b]) for b in finite]
-            decoded["states"] = decoded["paths"][0] if finite else _possible([-1], name)
+            decoded["states"] = decoded["paths"][0]
         if posterior:
             decoded["posterior"] = model.posterior_marginals(batch)[0, 0].tolist()
         yield decoded
@@ -88,10 +91,11 @@ def forecast_file(
         ``probabilities`` of the most probable ones.
 
     Raises:
-        InputError: a model without states, or a level outside 0 to 1.
+        InputError: a model without states, documents that are impossible under it, or a level outside 0 to 1.
     """
     model = _hmm(fitted, "states to forecast from")
     names, documents = read_sequences(fitted, path, column, id_column)
+    _check_possible(model, names, documents)
     for i, name in enumerate(names):
         batch = documents.batch(np.array([i]))
         ahead = (
@@ -121,10 +125,14 @@ def _hmm(fitted: Fitted, wanted: str) -> HMM:
     return fitted.model
 
 
-def _possible(path: list[int], name: str) -> list[int]:
-    if path[0] < 0:
-        raise InputError(f"{name} is impossible under this model, so it has no path of states; fit with a prior")
-    return path
+def _check_possible(model: HMM, names: list[str], documents: Sequences) -> None:
+    """Raise `InputError` unless every document has a path of states."""
+    log_prob = evaluate(model, documents).log_prob[0]
+    if lost := [name for name, value in zip(names, log_prob, strict=True) if value == -math.inf]:
+        raise InputError(
+            f"impossible under this model, so without a path of states: {', '.join(lost)}; leave them out, or fit with "
+            "a prior"
+        )
 
 
 def _observed(fitted: Fitted, values: Any) -> Row:
@@ -134,8 +142,10 @@ def _observed(fitted: Fitted, values: Any) -> Row:
     return {"symbols": ids if fitted.vocabulary is None else [fitted.vocabulary.symbols[s] for s in ids]}
 
 
-def decoded_rows(fitted: Fitted, documents: Iterable[Row]) -> Iterator[list[Any]]:
+def decoded_rows(fitted: Fitted, documents: Iterable[Row], quoted: bool = False) -> Iterator[list[Any]]:
     """What `decode_file` yields as the rows of a table, its header first: a row for each step.
+
+    With `quoted` a symbol is written as in Python, so that a tab or a line break can be seen.
 
     Columns: document, step, the symbol or the D numbers, the state (``state_2`` of the second path, and so on), and
     ``p_k``, the posterior probability of state k.
@@ -147,14 +157,14 @@ def decoded_rows(fitted: Fitted, documents: Iterable[Row]) -> Iterator[list[Any]
     yield ["document", "step", *observed, *states, *(f"p_{k}" for k in range(len(_posterior(documents[0])[0])))]
     for one in documents:
         absent = [None] * (num_paths - len(_paths(one)))  # a short sequence may have fewer paths
-        for t, (cells, found) in enumerate(zip(_cells(one), _posterior(one), strict=True)):
+        for t, (cells, found) in enumerate(zip(_cells(one, quoted), _posterior(one), strict=True)):
             yield [one["document"], t, *cells, *(path[t] for path in _paths(one)), *absent, *map(_short, found)]
 
 
-def _cells(document: Row) -> list[list[Any]]:
+def _cells(document: Row, quoted: bool) -> list[list[Any]]:
     if "values" in document:
         return [[None if x is None else _short(x) for x in row] for row in document["values"]]
-    return [[symbol] for symbol in document["symbols"]]
+    return [[repr(symbol) if quoted else symbol] for symbol in document["symbols"]]
 
 
 def _paths(document: Row) -> list[list[int]]:

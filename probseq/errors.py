@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from numbers import Integral
 
 
 class InputError(ValueError):
@@ -30,3 +31,20 @@ def unknown(kind: str, received: str, valid: Iterable[str]) -> InputError:
     close = difflib.get_close_matches(received.lower(), names, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return InputError(f"unknown {kind} {received!r}{hint} (valid: {', '.join(names)})")
+
+
+def check_whole(name: str, value: object, least: int = 1) -> int:
+    """`value` as an int.
+
+    Raises:
+        InputError: it is no whole number, or one that is too small.
+
+    Example:
+        >>> check_whole("num_states", 3)
+        3
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise InputError(f"{name} is {value!r}; expected a whole number, {least} or more")
+    if value < least:
+        raise InputError(f"{name} is {value}; expected {least} or more")
+    return int(value)

@@ -29,6 +29,7 @@ try:
 except ImportError as error:
     raise ImportError("HMMEstimator needs scikit-learn; install it: pip install 'probseq[sklearn]'") from error
 
+_MAX_SYMBOLS = 2**20  # more is a number taken for a symbol
 _FAMILIES = ("gaussian", "gaussian-mixture", "poisson", "bernoulli", "categorical")
 
 
@@ -150,16 +151,18 @@ class HMMEstimator(DensityMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(
                 f"y has shape {np.shape(y)} for {len(values)} rows; y is not used: pass lengths by its name"
             )
-        lengths = np.array([len(values)] if lengths is None else lengths)
-        if lengths.sum() != len(values):
-            raise InputError(f"lengths add up to {lengths.sum()} and X has {len(values)} rows; expected the same")
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        offsets = np.append(0, np.cumsum(_check_lengths(lengths, len(values))))
         if self.emission != "categorical":
             return Sequences(values, offsets)
         missing = np.isnan(values[:, 0])
         symbols = np.where(missing, 0, values[:, 0])
         if values.shape[1] != 1 or (symbols != np.round(symbols)).any() or (symbols < 0).any():
             raise InputError("X does not hold symbols; expected one column of whole numbers 0, 1, ..., or NaN")
+        if self.num_symbols is None and symbols.max() >= _MAX_SYMBOLS:
+            raise InputError(
+                f"X holds the symbol {symbols.max():.0f}, and the emission would have as many; number the symbols "
+                "0, 1, ... (numpy.unique with return_inverse), or give num_symbols"
+            )
         return Sequences(symbols.astype(np.int64), offsets, missing=missing)
 
     def _family(self, data: Sequences) -> emissions.Emission:
@@ -179,3 +182,22 @@ class HMMEstimator(DensityMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.allow_nan = True
         tags.input_tags.positive_only = self.emission in ("poisson", "bernoulli", "categorical")
         return tags
+
+
+def _check_lengths(lengths: Any, num_rows: int) -> NDArray[np.int64]:
+    """The lengths of the sequences as ints; one sequence of all rows where None.
+
+    Raises:
+        InputError: no list of whole numbers, or a list that does not add up.
+    """
+    if lengths is None:
+        return np.array([num_rows])
+    given = np.asarray(lengths)
+    if given.ndim != 1 or given.dtype.kind not in "iu":
+        raise InputError(
+            f"lengths are an array of {given.dtype} with shape {given.shape}; expected a list of whole numbers, one "
+            "for each sequence"
+        )
+    if given.sum() != num_rows:
+        raise InputError(f"lengths add up to {given.sum()} and X has {num_rows} rows; expected the same")
+    return given.astype(np.int64)

@@ -6,14 +6,16 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from probseq.data.sequences import Sequences
+from probseq.data.sequences import Sequences, check_sequences
 from probseq.errors import InputError
+from probseq.inference.run import Fit
 from probseq.models.base import SequenceModel
 from probseq.types import Likelihood
 
@@ -112,7 +114,7 @@ def standard_error_of_sum(values: NDArray[np.float64], weights: NDArray[np.float
     return float(np.sqrt(weights @ (values - mean) ** 2))
 
 
-def evaluate(model: SequenceModel, data: Sequences, max_tokens: int = 2**14) -> Score:
+def evaluate(model: SequenceModel | Fit[Any], data: Sequences, max_tokens: int = 2**14) -> Score:
     """Score every sequence of `data` under every restart of `model`.
 
     The model is put in evaluation mode and back; sums over tokens are taken in float64. A model whose likelihood is an
@@ -122,7 +124,7 @@ def evaluate(model: SequenceModel, data: Sequences, max_tokens: int = 2**14) -> 
     there is nothing to report, and that is an error.
 
     Args:
-        model: anything that keeps the contract of `SequenceModel`.
+        model: anything that keeps the contract of `SequenceModel`, or the `Fit` of such a model.
         data: N sequences.
         max_tokens: padded tokens in one batch, at most: less needs less memory.
 
@@ -130,8 +132,11 @@ def evaluate(model: SequenceModel, data: Sequences, max_tokens: int = 2**14) -> 
         A `Score`, its sequences in the order of `data`.
 
     Raises:
-        InputError: no data, nothing observed, values the model does not know, or NaN from every restart.
+        InputError: no model, no data, nothing observed, values the model does not know, or NaN from every restart.
     """
+    model = model.model if isinstance(model, Fit) else model
+    if not hasattr(model, "token_log_prob"):
+        raise InputError(f"received a {type(model).__name__} to evaluate; expected a model or a Fit")
     check_sequences(data, "data")
     log_prob = np.empty((model.num_restarts, len(data)))
     error = np.empty_like(log_prob)
@@ -151,15 +156,6 @@ def evaluate(model: SequenceModel, data: Sequences, max_tokens: int = 2**14) -> 
         None if error_of is None else error,
         density=model.support[0] == "reals",
     )
-
-
-def check_sequences(data: object, part: str) -> None:
-    """Raise `InputError` unless `data`, known to the user as `part`, is `Sequences` with something observed in it."""
-    if not isinstance(data, Sequences) or not len(data):
-        received = "no sequences" if isinstance(data, Sequences) else f"a {type(data).__name__}"
-        raise InputError(f"{part} holds {received}; expected Sequences, for example Sequences.from_list([[0, 1], [2]])")
-    if not data.num_observed.any():
-        raise InputError(f"every token of {part} is missing; expected at least one that was observed")
 
 
 def _check_not_nan(log_prob: NDArray[np.float64]) -> None:

@@ -13,6 +13,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from probseq.data.catalog import CorpusEntry
     from probseq.data.corpus import Corpus
+    from probseq.restarts import Sensitivity
     from probseq.study import Run
 
 _WIDTH = 120  # where the output is no terminal
@@ -63,17 +64,46 @@ def print_scores(result: dict[str, Any]) -> None:
         print(f"{result['num_unknown']:,} tokens are not in the vocabulary; each was scored as <unk>")
 
 
-def print_states(documents: Iterable[dict[str, Any]]) -> None:
-    """What `probseq.decoding.decode_file` found, with tabs: document, position, symbol or numbers, state of each path,
-    probabilities of all states."""
-    for document in documents:
-        observed = document.get("values") or [[repr(symbol)] for symbol in document["symbols"]]
-        paths = document.get("paths") or [document["states"]]
-        marginals = document.get("posterior") or [[] for _ in observed]
-        for position, (cells, found) in enumerate(zip(observed, marginals, strict=True)):
-            shown = [cell if isinstance(cell, str) else _cell(cell) for cell in cells]
-            probabilities = [f"{p:.4f}" for p in found]
-            print(document["document"], position, *shown, *(path[position] for path in paths), *probabilities, sep="\t")
+def print_sensitivities(found: dict[str, Sensitivity]) -> None:
+    """What `probseq.sensitivities` found: a row for each model, and of a single one all its restarts."""
+    columns = ["model", "restarts", "found", "best", "spread", "1 run", "optima", "same state"]
+    tolerance = next(iter(found.values())).tolerance
+    table = _table(f"restarts: nats per token, found the best to within {tolerance:g}", columns)
+    for name, one in found.items():
+        failed = f" ({one.num_failed} failed)" if one.num_failed else ""
+        table.add_row(
+            escape(name),
+            f"{one.num_restarts}{failed}",
+            f"{one.num_at_best(tolerance)} ({one.hit_rate(tolerance):.0%})",
+            _number(float(one.nats_per_token[one.best]), 4),
+            _number(one.spread, 4),
+            _number(float(one.expected_best[0]), 4),
+            "-" if one.num_optima is None else str(one.num_optima),
+            "-" if one.mean_agreement is None else f"{one.mean_agreement:.0%}",
+        )
+    _print(table)
+    if len(found) == 1:
+        print_restarts(next(iter(found.values())))
+
+
+def print_restarts(one: Sensitivity) -> None:
+    """A row for each restart, best first, and the expected best of as many runs as stand in the row."""
+    frame = one.frame
+    columns = {"restart": "restart", "nats_per_token": "nats/token", "above_best": "above best", "optimum": "optimum"}
+    columns |= {"agreement_with_best": "same state", "steps": "steps", "stop_reason": "stopped by"}
+    shown = [column for column in columns if column in frame]
+    table = _table(one.measure, ["rank", *(columns[column] for column in shown), "best of so many"])
+    expected = one.expected_best
+    for rank, row in enumerate(frame.to_dict("records"), start=1):
+        cells = [f"{row[c]:.6f}" if isinstance(row[c], float) else str(row[c]) for c in shown]
+        table.add_row(str(rank), *cells, f"{expected[rank - 1]:.6f}")
+    _print(table)
+
+
+def print_states(rows: Iterable[list[Any]]) -> None:
+    """What `probseq.decoding.decoded_rows` says, with tabs."""
+    for row in rows:
+        print(*("" if cell is None else cell for cell in row), sep="\t")
 
 
 def print_rows(rows: Iterable[list[Any]]) -> None:
@@ -83,10 +113,6 @@ def print_rows(rows: Iterable[list[Any]]) -> None:
     for row in body:
         table.add_row(*(escape(str(cell)) for cell in row))
     _print(table)
-
-
-def _cell(number: float | None) -> str:
-    return "" if number is None else f"{number:.6g}"
 
 
 def print_entries(entries: list[CorpusEntry]) -> None:

@@ -23,7 +23,10 @@ def next_term(model, state, values: Tensor) -> Tensor:
     if isinstance(model, ps.Autoregressive):
         return torch.stack([net.log_prob(out[:, -1], values) for net, (out, _) in zip(model.nets, state, strict=True)])
     raw = {name: value[:, None] for name, value in model.emission.raw.items()}  # (R, 1, K, ...)
-    return (state.log() + model.emission.log_prob(raw, values[:, None])).logsumexp(dim=-1)
+    if isinstance(model, ps.PosteriorHMM):  # state (R, S, N, K), raw (R S, 1, K, ...)
+        log_prob = model.emission.log_prob(raw, values[:, None]).unflatten(0, state.shape[:2])
+        return (state + log_prob).logsumexp(dim=(1, 3))
+    return (state + model.emission.log_prob(raw, values[:, None])).logsumexp(dim=-1)
 
 
 def features(model, data: ps.Sequences) -> Tensor:

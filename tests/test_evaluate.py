@@ -9,6 +9,7 @@ import pytest
 import torch
 from fixed_model import Fixed
 
+import probseq as ps
 from probseq.data.sequences import Sequences
 from probseq.errors import InputError
 from probseq.evaluate import evaluate, standard_error_of_sum
@@ -155,3 +156,11 @@ def test_an_estimate_carries_its_monte_carlo_error():
 def test_bad_data(data, sentence):
     with pytest.raises(InputError, match=sentence):
         evaluate(Fixed([[-1.0, -1.0]]), data)
+
+
+def test_a_fit_is_evaluated_as_its_model():
+    data = Sequences.from_list([[0, 1, 1], [1, 0]])
+    fit = ps.em(ps.HMM(2, ps.emissions.Categorical(2)), data, num_steps=2)
+    np.testing.assert_array_equal(evaluate(fit, data).log_prob, evaluate(fit.model, data).log_prob)
+    with pytest.raises(InputError, match="received a Sequences to evaluate; expected a model or a Fit"):
+        evaluate(data, fit)

@@ -65,7 +65,7 @@ def as_series(values: NDArray[Any], name: str) -> Array:
     Raises:
         InputError: another shape or type, no steps, or an infinite value.
     """
-    if values.dtype.kind not in "iuf" or values.ndim not in (1, 2) or values.size == 0:
+    if values.dtype.kind not in "biuf" or values.ndim not in (1, 2) or values.size == 0:
         raise InputError(f"{name} is an array of {values.dtype} with shape {values.shape}; expected (T,) or (T, D)")
     series = values.astype(np.float64)
     series = series[:, None] if series.ndim == 1 else series
@@ -88,6 +88,8 @@ def split_arrays(
     if "values" not in arrays or not arrays.keys() & {"offsets", "lengths"}:
         return [Document(check(array, key), key) for key, array in arrays.items()]
     values = check(arrays["values"], "values")
+    if "offsets" not in arrays and arrays["lengths"].dtype.kind not in "iu":
+        raise InputError(f"{name} has lengths of {arrays['lengths'].dtype}; expected ints, one for each sequence")
     offsets = arrays["offsets"] if "offsets" in arrays else np.append(0, np.cumsum(arrays["lengths"]))
     if offsets.ndim != 1 or offsets.dtype.kind not in "iu" or len(offsets) < 2 or (offsets[1:] < offsets[:-1]).any():
         raise InputError(f"{name} has offsets that do not rise; expected N + 1 ints, or N lengths")

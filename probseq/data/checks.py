@@ -13,6 +13,45 @@ from probseq.errors import InputError
 Missing = NDArray[np.bool_] | None
 
 
+def as_sequence(given: Any, number: int) -> NDArray[Any]:
+    """One sequence as an array ``(T,)`` of ints or ``(T, D)`` of numbers.
+
+    Raises:
+        InputError: another shape, or values that are no numbers.
+    """
+    try:
+        array = np.asarray(given)
+    except ValueError:
+        raise InputError(
+            f"sequence {number} has vectors of different sizes; expected (T, D), with NaN where an entry is missing"
+        ) from None
+    if array.ndim not in (1, 2) or len(array) == 0:
+        raise InputError(
+            f"sequence {number} has shape {array.shape}; expected (T,) symbols or (T, D) vectors with T >= 1"
+        )
+    if array.ndim == 1 and array.dtype.kind == "f":
+        raise InputError(
+            f"sequence {number} is an array of {array.dtype} with shape {array.shape}; expected ints (T,), or, for a "
+            "series of one number a step, vectors (T, 1): x[:, None]"
+        )
+    if array.dtype.kind not in ("biuf" if array.ndim == 2 else "iu"):
+        raise InputError(
+            f"sequence {number} is an array of {array.dtype}; expected ints (T,) for symbols, such as "
+            "Vocabulary.encode gives, or numbers (T, D) for vectors"
+        )
+    return array
+
+
+def check_offsets(offsets: Any) -> NDArray[np.int64]:
+    """The positions at which sequences begin, and where the last one ends, as int64."""
+    given = np.asarray(offsets)
+    if given.ndim != 1 or given.dtype.kind not in "iu":
+        raise InputError(
+            f"offsets are an array of {given.dtype} with shape {given.shape}; expected N + 1 positions, starting at 0"
+        )
+    return given.astype(np.int64, copy=False)
+
+
 def check_layout(values: NDArray[Any], offsets: NDArray[np.int64]) -> None:
     """Raise `InputError` unless `values` are symbols or vectors and `offsets` cut them into sequences."""
     symbols = np.issubdtype(values.dtype, np.integer) and values.ndim == 1

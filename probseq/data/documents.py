@@ -93,12 +93,17 @@ def split_positions(length: int, fractions: tuple[float, float]) -> tuple[int, i
     Raises:
         InputError: a part would be empty.
     """
+    cuts = _cuts(length, fractions)
+    if not 0 < cuts[0] < cuts[1] < length:
+        longer = itertools.count(max(length + 1, int(0.5 / min(fractions)) - 1))
+        least = next(one for one in longer if 0 < _cuts(one, fractions)[0] < _cuts(one, fractions)[1] < one)
+        raise InputError(f"corpus too small to split: it has length {length}; expected at least {least}")
+    return cuts
+
+
+def _cuts(length: int, fractions: tuple[float, float]) -> tuple[int, int]:
     validation_share, test_share = fractions
-    test = round(length * (1 - test_share))
-    validation = round(length * (1 - test_share - validation_share))
-    if not 0 < validation < test < length:
-        raise InputError(f"corpus too small to split: it has length {length}; expected enough for three parts")
-    return validation, test
+    return round(length * (1 - test_share - validation_share)), round(length * (1 - test_share))
 
 
 def cut_sections(text: str, name: str, sections: int = 50, shortest: int = 64) -> list[Document]:

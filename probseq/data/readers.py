@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -170,7 +171,7 @@ def read_frame(text: str, name: str, separator: str, blank_rows: bool = False) -
         blank_rows: keep rows of which nothing is filled; otherwise they are left out.
 
     Raises:
-        InputError: rows that do not make a table.
+        InputError: rows that do not make a table, or that end early.
     """
     import pandas as pd
 
@@ -190,7 +191,22 @@ def read_frame(text: str, name: str, separator: str, blank_rows: bool = False) -
         raise InputError(f"{name} has rows of more columns than its header; expected equally many")
     if frame.empty:
         raise InputError(f"{name} has a header and no rows; expected a document a row")
+    if blank_rows or "header" not in options:
+        _check_widths(frame, text, name, separator)
     return frame.fillna("")
+
+
+def _check_widths(frame: pd.DataFrame, text: str, name: str, separator: str) -> None:
+    """Raise `InputError` if a row ends early: a cell that is empty is missing, one that is absent a mistake."""
+    if not (frame.iloc[:, -1].fillna("") == "").any():  # a row that ends early has none there
+        return
+    width, rows = len(frame.columns), csv.reader(io.StringIO(text), delimiter=separator)
+    for cells in rows:
+        if len(cells) < width and any(cell.strip() for cell in cells):
+            raise InputError(
+                f"line {rows.line_num} of {name} has {len(cells)} of {width} cells; expected one for each column, "
+                "empty where a value is missing"
+            )
 
 
 def _is_number(cell: str) -> bool:

@@ -11,7 +11,15 @@ import torch
 from numpy.typing import NDArray
 
 from probseq.data.batch import Batch
-from probseq.data.checks import check_layout, check_states, check_weights, join, mark_missing
+from probseq.data.checks import (
+    as_sequence,
+    check_layout,
+    check_offsets,
+    check_states,
+    check_weights,
+    join,
+    mark_missing,
+)
 from probseq.errors import InputError
 
 __all__ = ["Batch", "Sequences"]
@@ -59,7 +67,7 @@ class Sequences:
         missing: NDArray[Any] | None = None,
         states: NDArray[Any] | None = None,
     ) -> None:
-        self.offsets = np.asarray(offsets, dtype=np.int64)
+        values, self.offsets = np.asanyarray(values), check_offsets(offsets)  # a mapped file stays one
         check_layout(values, self.offsets)
         self.values, self.missing = mark_missing(values, missing)
         self.states = check_states(states, len(values))
@@ -88,12 +96,8 @@ class Sequences:
         Raises:
             InputError: an empty sequence, sequences of different kinds or dimensions, lists of other lengths.
         """
-        arrays = [np.asarray(one) for one in sequences]
+        arrays = [as_sequence(one, i) for i, one in enumerate(sequences)]
         for i, one in enumerate(arrays):
-            if one.ndim not in (1, 2) or len(one) == 0:
-                raise InputError(
-                    f"sequence {i} has shape {one.shape}; expected (T,) symbols or (T, D) vectors with T >= 1"
-                )
             if one.shape[1:] != arrays[0].shape[1:]:
                 raise InputError(
                     f"sequence {i} has shape {one.shape}, the first one {arrays[0].shape}; expected the same D for all"
@@ -277,3 +281,12 @@ class Sequences:
             for name, path in found.items()
         }
         return cls(source=cls.load(folder / "source") if (folder / "source").is_dir() else None, **arrays)
+
+
+def check_sequences(data: object, part: str) -> None:
+    """Raise `InputError` unless `data`, known to the user as `part`, is `Sequences` with something observed in it."""
+    if not isinstance(data, Sequences) or not len(data):
+        received = "no sequences" if isinstance(data, Sequences) else f"a {type(data).__name__}"
+        raise InputError(f"{part} holds {received}; expected Sequences, for example Sequences.from_list([[0, 1], [2]])")
+    if not data.num_observed.any():
+        raise InputError(f"every token of {part} is missing; expected at least one that was observed")

@@ -26,6 +26,7 @@ from torch import Tensor
 from probseq.data.sequences import Sequences
 from probseq.inference.em_step import EMModel, EMStep, Floats, State
 from probseq.inference.run import StopReason
+from probseq.models.emissions.base import weight_of_log
 
 _GROWTH = 4.0  # the longest step allowed grows by this after a success at that length, and shrinks after a failure
 
@@ -69,10 +70,18 @@ class SquaremStep(EMStep):
         """``(r,)``: a of every restart."""
         squares = torch.zeros(2, len(self.running), dtype=torch.float64, device=self.device)
         for name, pair in changes.items():
-            weight = _weight(name, self.trail[-1][name])
+            weight = self._weight(name, self.trail[-1][name])
             squares += torch.stack([(weight * part.square()).flatten(1).sum(1) for part in pair])
         length = (squares[0] / squares[1]).sqrt().nan_to_num(1.0, posinf=torch.inf)
         return length.clamp(min=1.0).minimum(self.longest[self.running])
+
+    def _weight(self, name: str, value: Tensor) -> Tensor:
+        """How much the square of each change counts in the norms, in which no unit of measurement may enter."""
+        owner, _, own = name.rpartition(".")
+        if owner == "emission":
+            weight: Tensor = self.current.emission.weight(own, value)  # type: ignore[attr-defined]  # of an HMM
+            return weight
+        return weight_of_log(value) if own.startswith("log_") else torch.ones_like(value)
 
     def _learn(self, length: Tensor, sound: Tensor) -> None:
         """Allow longer steps where the longest one was a success, and shorter ones where it was not."""
@@ -85,12 +94,3 @@ def _extrapolate(second: Tensor, r: Tensor, v: Tensor, length: Tensor) -> Tensor
     """The long step, written from the second step on, where r and v may be 0 beside an infinite parameter."""
     a = length.to(second.dtype).view(-1, *[1] * (second.ndim - 1))
     return second + 2 * (a - 1) * r + (a.square() - 1) * v
-
-
-def _weight(name: str, value: Tensor) -> Tensor:
-    """How much an entry counts in the norms: that of a logarithm the less, the smaller the number.
-
-    A probability that runs to 0 makes equal steps of its logarithm for ever, and would hide how all others converge.
-    """
-    is_logarithm = name.rpartition(".")[2].startswith("log")
-    return value.clamp(max=0.0).mul(0.5).exp() if is_logarithm else torch.ones_like(value)

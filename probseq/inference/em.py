@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any, TypeVar
 
-from probseq.data.sequences import Sequences
+from probseq.data.sequences import Sequences, check_sequences
 from probseq.errors import InputError
 from probseq.inference.acceleration import SquaremStep
 from probseq.inference.device import resolve_device
 from probseq.inference.em_step import EMModel, EMStep
 from probseq.inference.online import OnlineStep
 from probseq.inference.run import Fit, check_budget, run
+from probseq.models.emissions import Emission
 
 M = TypeVar("M", bound=EMModel)
 
@@ -62,9 +63,13 @@ def em(
     E-step in both cases, also where the trial failed: its entry in the history repeats the one before. Convergence is
     judged on the short steps.
 
-    **Minibatches.** With `minibatch`, a step sees that many sequences, and the M-step follows a running average of
-    statistics, in which step s = 0, 1, ... has weight ``(s + delay) ** -decay``. The objective is an estimate from the
-    step's sequences: it may fall, and no restart ends as ``converged`` or ``decreased``. Judge by validation data.
+    **Minibatches.** With `minibatch`, step 0 sees all sequences, and every later step that many. The M-step follows a
+    running average of statistics, in which step s = 1, 2, ... has weight ``(s + delay) ** -decay``. The objective is an
+    estimate from the step's sequences (its entry in the history repeats the one before where nothing of them was
+    observed): it may fall, and no restart ends as ``converged`` or ``decreased``. Judge by validation data.
+
+    **Fitting on.** A model with parameters goes on from them. The variance floor and the priors of vectors are in units
+    of the data of this fit: parameters that are below the floor are raised to it first.
 
     Args:
         model: a model with an E-step and an M-step, for example `probseq.HMM`.
@@ -75,9 +80,10 @@ def em(
         accelerate: try SQUAREM's long steps.
         minibatch: sequences of one step. Default: all, and with that exact EM.
         decay: of the weights of minibatches, above 0.5 and at most 1: the larger, the longer the memory.
-        delay: of these weights, 1 or more: the larger, the more cautious the first steps.
+        delay: of these weights, 1 or more: the larger, the more weight the step over all sequences keeps.
         seed: of the order in which minibatches are drawn.
-        max_tokens: padded tokens in one batch of the E-step; changes memory, not the result.
+        max_tokens: padded tokens in one batch of the E-step, at most; changes memory, not the result. Of vectors there
+            are fewer where many states and restarts need much room.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``. Default: where the model is.
         progress: show progress. Default: only on a terminal.
 
@@ -99,7 +105,7 @@ def em(
     check_budget(num_steps, seconds)
     if device is not None:
         model.to(resolve_device(device))
-    _initialize(model, data)
+    initialize(model, data)
     step: EMStep
     if minibatch is not None:
         step = OnlineStep(model, data, max_tokens, minibatch, decay, delay, seed)
@@ -127,10 +133,7 @@ def _check(
 ) -> None:
     if not hasattr(model, "e_step"):
         raise InputError(f"{type(model).__name__} has no E-step; fit networks with fit_gradient")
-    if len(data) == 0:
-        raise InputError("there is nothing to fit: the data set has no sequences")
-    if not data.num_observed.any():
-        raise InputError("there is nothing to fit: every token of the data set is missing")
+    check_sequences(data, "data")
     if not tol >= 0:
         raise InputError(f"tol is {tol}; expected 0 or more")
     if minibatch is not None:
@@ -143,9 +146,13 @@ def _check(
             )
 
 
-def _initialize(model: Any, data: Sequences) -> None:
-    """Make the starting point, if it has waited for the data."""
+def initialize(model: Any, data: Sequences) -> None:
+    """Make the starting point, if it has waited for the data; else let floors and priors follow them."""
     if not getattr(model, "initialized", True):
         from probseq.inference import starts  # loads scipy
 
         starts.initialize(model, data)
+        return
+    for module in model.modules():
+        if isinstance(module, Emission) and all(p.requires_grad for p in module.parameters()):
+            module.rescale(data)

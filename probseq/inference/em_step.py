@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self
 
@@ -20,13 +21,16 @@ State = dict[str, Tensor]
 """The parameters of the running restarts by name. Restarts are the first axis of every one."""
 
 _CACHE_BYTES = 256 * 2**20  # batches up to this size are made once and kept
+_TABLE_BYTES = 2**30  # what the emission tables of one E-step may hold: of vectors, a row for each token
+_TABLES = 3  # log-potentials, potentials and expected counts
 
 
 class EMModel(Protocol):
     """What EM asks of a model: expected statistics, the parameters that maximize them, and restarts as an axis.
 
     Every parameter has the restarts as its first axis. A model may name its ``objective``, if that is not the
-    log-likelihood and log-prior, and may have ``initialized``, False while its starting point waits for data.
+    log-likelihood and log-prior, may have ``initialized``, False while its starting point waits for data, and may have
+    an ``emission`` and ``num_states``: where these are vectors, batches are made to fit into memory.
     """
 
     num_restarts: int
@@ -62,7 +66,8 @@ class EMStep:
         self.model, self.data, self.tol = model, data, tol
         self.device = next(model.parameters()).device
         self.tokens = float(data.num_observed @ data.weights)
-        self.batches = _Batches(data, max_tokens, self.device)
+        self.max_tokens = max(1, min(max_tokens, self._room(model.num_restarts)))
+        self.batches = _Batches(data, self.max_tokens, self.device)
         self.running = list(range(model.num_restarts))
         self.current = model
         self._project()
@@ -97,10 +102,27 @@ class EMStep:
         total: Any = None
         log_likelihood: Any = 0.0
         for batch in batches:
-            one = self.current.e_step(batch)
+            one = self._e_step_of(batch)
             log_likelihood = log_likelihood + one[0].double() @ batch.weights
             total = one if total is None else one._make([one[0], *map(torch.add, total[1:], one[1:])])
         return total, log_likelihood
+
+    def _e_step_of(self, batch: Batch) -> Any:
+        """The E-step of a batch, some restarts at a time where it is one long sequence."""
+        size = max(1, self._room(batch.values.shape[0] * batch.values.shape[1]))
+        if size >= len(self.running):
+            return self.current.e_step(batch)
+        rows = range(len(self.running))
+        parts = [self.current.take(rows[r : r + size]).e_step(batch) for r in rows[::size]]
+        return parts[0]._make(torch.cat(tensors) for tensors in zip(*parts, strict=True))
+
+    def _room(self, times: int) -> int:
+        """How many tokens of so many restarts, or restarts of so many tokens, the tables have room for."""
+        emission, states = getattr(self.model, "emission", None), getattr(self.model, "num_states", 1)
+        if emission is None or emission.num_symbols:
+            return sys.maxsize
+        row = _TABLES * states * next(self.model.parameters()).element_size()
+        return _TABLE_BYTES // (row * times)
 
     @torch.no_grad()
     def _per_token(self, log_likelihood: Tensor) -> Floats:

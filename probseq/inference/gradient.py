@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 
 import torch
 
-from probseq.data.sequences import Sequences
+from probseq.data.sequences import Sequences, check_sequences
 from probseq.errors import InputError
 from probseq.inference.device import resolve_device
+from probseq.inference.em import initialize
 from probseq.inference.gradient_step import GradientStep, Rate
 from probseq.inference.lone_restarts import check_kind, lone_restarts
 from probseq.inference.run import Fit, check_budget, run
@@ -44,9 +45,10 @@ def fit_gradient(
     between them is where they started. Each has its own optimizer, gradient clipping and early stopping, so a restart
     comes out as it would alone (to rounding).
 
-    For a hidden Markov model the objective is that of `em`: the exact log-likelihood, and the log-prior divided by the
-    number of tokens of the data. The gradient is in its unconstrained parameters; fixed parts stay, and so does every
-    probability of 0. A learning rate of about 0.03 suits it better than the default, which is for networks.
+    For a hidden Markov model the objective is that of `em`: the exact log-likelihood (together with the states that the
+    data know), and the log-prior divided by the number of tokens of the data. The gradient is in its unconstrained
+    parameters; fixed parts stay, and so does every probability of 0. A learning rate of about 0.03 suits it better than
+    the default, which is for networks.
 
     With `validation`, each restart is scored every `eval_every` steps and at its end; it stops after `patience` scores
     in a row without improvement, and its best weights are restored.
@@ -86,9 +88,9 @@ def fit_gradient(
         raise InputError(f"warmup_steps is {warmup_steps} and weight_decay {weight_decay}; expected 0 or more")
     check_budget(num_steps, seconds)
     check_kind(model)
-    _check_data(model, data)
+    _check_data(model, data, "data")
     if validation is not None:
-        _check_data(model, validation)
+        _check_data(model, validation, "validation")
     if device is not None:
         model.to(resolve_device(device))
     _look_at(model, data)
@@ -142,22 +144,15 @@ def _check(
             raise InputError(f"{name} is {value}; expected more than 0")
 
 
-def _check_data(model: Model, data: Sequences) -> None:
-    if len(data) == 0:
-        raise InputError("there is nothing to fit or to validate on: a data set has no sequences")
-    if not data.num_observed.any():
-        raise InputError("there is nothing to fit or to validate on: every token of a data set is missing")
+def _check_data(model: Model, data: Sequences, part: str) -> None:
+    check_sequences(data, part)
     for batch in data.batches():
         model.check_values(batch)
 
 
 def _look_at(model: Any, data: Sequences) -> None:
-    """Let the model see the data once, if it wants to: a network for its units, others for a starting point."""
-    if getattr(model, "initialized", True):
-        return
-    if isinstance(model, Autoregressive):
+    """Let the model see the data: a network its first data alone, whose units are its own from then on."""
+    if not isinstance(model, Autoregressive):
+        initialize(model, data)
+    elif not model.initialized:
         model.observe(data)
-    else:
-        from probseq.inference import starts  # loads scipy
-
-        starts.initialize(model, data)

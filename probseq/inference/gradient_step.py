@@ -113,7 +113,7 @@ class GradientStep:
 
     def _mean(self, module: nn.Module, batch: Batch) -> Tensor:
         """Mean log-probability per observed token, rows counted by their weights."""
-        log_prob = self.restarts.log_prob(module, batch)
+        log_prob = self.restarts.training_log_prob(module, batch)
         weights = batch.weights.to(log_prob.dtype)
         tokens = batch.observed.sum(dim=1).to(log_prob.dtype) @ weights
         return log_prob.sum(dim=1) @ weights / tokens.clamp(min=torch.finfo(tokens.dtype).tiny)

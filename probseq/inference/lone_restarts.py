@@ -15,6 +15,7 @@ from probseq.errors import InputError
 from probseq.models.autoregressive import Autoregressive, net_token_log_prob
 from probseq.models.base import Model
 from probseq.models.variational import VariationalHMM
+from probseq.ops import chain
 
 Each = Callable[[Callable[[int], float], list[int]], Iterable[float]]
 """A `map` over restarts."""
@@ -38,6 +39,10 @@ class LoneRestarts:
     def log_prob(self, module: Any, batch: Batch) -> Tensor:
         """``(N, T)``: ``log p(x_t | x_<t)`` in nats, 0 at padding."""
         raise NotImplementedError
+
+    def training_log_prob(self, module: Any, batch: Batch) -> Tensor:
+        """What the objective adds up, ``(N, T)``: `log_prob`, unless the batch knows more than the observations."""
+        return self.log_prob(module, batch)
 
     def log_prior(self, module: Any) -> Tensor | float:
         """What the objective adds to the log-likelihood, in nats."""
@@ -109,6 +114,10 @@ class TakenRestarts(LoneRestarts):
     def log_prob(self, module: Any, batch: Batch) -> Tensor:
         log_prob: Tensor = module.token_log_prob(batch)[0]
         return log_prob
+
+    def training_log_prob(self, module: Any, batch: Batch) -> Tensor:
+        """Of the observations together with the states that are known, as in the E-step."""
+        return chain.token_log_prob(module.conditioned(batch))[0]
 
     def log_prior(self, module: Any) -> Tensor | float:
         log_prior: Tensor = module.log_prior()[0]

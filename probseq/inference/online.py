@@ -17,8 +17,9 @@ from probseq.inference.run import StopReason
 class OnlineStep(EMStep):
     """E-step of some sequences, and an M-step of a running average of statistics.
 
-    The statistics of `size` sequences, drawn without replacement pass by pass and scaled up to all data, enter the
-    average with weight ``(step + delay) ** -decay``.
+    The average begins, at step 0, with the statistics of all sequences: what a few sequences do not have is not
+    impossible. From then on the statistics of `size` sequences, drawn without replacement pass by pass and scaled up to
+    all data, enter it with weight ``(step + delay) ** -decay``.
 
     Reference:
         O. Cappé, E. Moulines (2009), "On-line expectation-maximization algorithm for latent data models".
@@ -39,14 +40,16 @@ class OnlineStep(EMStep):
         super()._keep(active)
 
     def _e_step(self, number: int) -> tuple[Any, Floats]:
-        batch = self.data.batch(next(self.rows), device=self.device)
-        one, log_likelihood = self._expect([batch])
-        weight = 1.0 if self.average is None else (number + self.delay) ** -self.decay
-        scaled = [value * (len(self.data) / self.size) for value in one[1:]]
+        part = self.data if self.average is None else self.data[next(self.rows)]
+        one, log_likelihood = self._expect(part.batches(self.max_tokens, device=self.device))
+        scaled = [value * (len(self.data) / len(part)) for value in one[1:]]
+        weight = (number + self.delay) ** -self.decay
         last = scaled if self.average is None else self.average
         self.average = [torch.lerp(old, new, weight) for old, new in zip(last, scaled, strict=True)]
-        tokens = (batch.observed * batch.weights[:, None]).sum().clamp(min=1e-300)
-        return one._make([one[0], *self.average]), self._per_token(log_likelihood / tokens)
+        tokens = float(part.num_observed @ part.weights)
+        # Sequences of which nothing was observed say nothing of the objective.
+        objective = self._per_token(log_likelihood / tokens) if tokens else self.previous[self.running]
+        return one._make([one[0], *self.average]), objective
 
     def _verdict(self, objective: float, before: float) -> StopReason | None:
         """The objective of a part of the data may fall, and says nothing about convergence."""

@@ -13,7 +13,7 @@ from typing import Any, Generic, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from probseq.errors import InputError
+from probseq.errors import InputError, check_whole
 from probseq.inference.progress import Display
 
 StopReason = Literal["converged", "max_steps", "max_seconds", "early_stopping", "decreased", "nonfinite", "interrupted"]
@@ -112,8 +112,7 @@ def run(
 
 def check_budget(num_steps: int, seconds: float | None) -> None:
     """Raise `InputError` for a budget that allows nothing."""
-    if num_steps < 1:
-        raise InputError(f"num_steps is {num_steps}; expected 1 or more")
+    check_whole("num_steps", num_steps)
     if seconds is not None and not seconds > 0:
         raise InputError(f"seconds is {seconds}; expected more than 0")
 

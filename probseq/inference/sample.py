@@ -38,6 +38,7 @@ class Sample:
         position: ``(M,)``, how far into its sequence each token stands, from 0 to 1.
         first: ``(M,)`` bool, True at the first token of a sequence.
         follows: ``(M,)`` bool, True where the token before it in the sequence was taken, too.
+        states: ``(M,)``, the states that are known, -1 where unknown; None where none is.
 
     Raises:
         InputError: no token was observed.
@@ -51,6 +52,7 @@ class Sample:
             index = index[~data.missing[index]]
         if len(index) == 0:
             raise InputError("there is nothing to start from: no token was observed")
+        self.states = None if data.states is None else data.states[index]
         row = np.searchsorted(data.offsets, index, side="right") - 1
         self.data, self.num_symbols, self.values = data, num_symbols, np.asarray(data.values[index])
         self.rows = self.values if data.is_symbolic else np.arange(len(index))

@@ -20,6 +20,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 from scipy.special import softmax
 from torch import Tensor
 
@@ -59,6 +60,11 @@ def initialize(model: HMM, data: Sequences) -> None:
     """
     if model.initialized:
         return
+    if model.start not in STRATEGIES:
+        raise InputError(
+            f"start is {model.start!r} and no parameters were given; build the model by HMM.from_parameters(...), or "
+            "take a start that looks at the data, such as 'kmeans'"
+        )
     for batch in data.batches():
         model.emission.check_values(batch.values)
     model.emission.observe(data)
@@ -120,12 +126,14 @@ def unigram(model: HMM, sample: Sample, rng: np.random.Generator) -> None:
 def clusters(model: HMM, sample: Sample, rng: np.random.Generator) -> None:
     """States are clusters: of vectors in units of their scale, or of symbols with like neighbors on both sides.
 
-    Clusters are numbered by when they occur, which suits a chain that goes from left to right. Transitions follow from
+    Clusters are numbered by when they occur, which suits a chain that goes from left to right; where states are known,
+    each cluster gets the number of the state that it shares most of them with. Transitions follow from
     counts of neighboring clusters. These counts, and the clusters of symbols, are mixed with 10 % of noise.
     """
     banks = _num_banks(model)
     found = kmeans(sample.features, sample.mass, banks, rng)
     found = _rank(found[sample.rows], sample, banks)[found]
+    found = _named(found[sample.rows], sample, model)[found]
     shares = np.eye(banks)[found]
     _set_emission(model, sample, _with_noise(shares, rng) if sample.data.is_symbolic else _mixed(shares))
     if "emission" in model.fixed:  # the states are given, and the clusters are not them
@@ -252,6 +260,19 @@ def _rank(labels: Ints, sample: Sample, num_labels: int) -> Ints:
     total = np.bincount(labels, sample.weights, minlength=num_labels)
     place = np.bincount(labels, sample.weights * sample.position, minlength=num_labels)
     return np.argsort(np.argsort(np.where(total > 0, place / total.clip(min=1e-300), np.inf), kind="stable"))
+
+
+def _named(labels: Ints, sample: Sample, model: HMM) -> Ints:
+    """``(G,)``: a new number for each label, such that as many tokens as possible have that of their known state."""
+    banks = _num_banks(model)
+    if sample.states is None or int(sample.states.max()) >= model.num_states:  # the latter is refused by the fit
+        return np.arange(banks)
+    known = sample.states >= 0
+    shared = np.zeros((banks, banks))
+    np.add.at(shared, (labels[known], model.groups.cpu().numpy()[sample.states[known]]), sample.weights[known])
+    stay = 1e-9 * sample.weights.min() * np.eye(banks)  # what the known states leave open stays as it is
+    assigned: Ints = linear_sum_assignment(shared + stay, maximize=True)[1]
+    return assigned
 
 
 def _simplex(rng: np.random.Generator, rows: int, size: int) -> Floats:

@@ -167,6 +167,11 @@ class Model(nn.Module):
 
     def check_values(self, batch: Batch) -> None:
         """Raise `InputError` unless all values are observations that this model can score."""
+        if not isinstance(batch, Batch):
+            remedy = (
+                "call data.batch()" if isinstance(batch, Sequences) else "make one: Sequences.from_list(...).batch()"
+            )
+            raise InputError(f"received a {type(batch).__name__} where a Batch is expected; {remedy}")
         self.emission.check_values(batch.values)
 
     def check_complete(self, batch: Batch) -> None:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 Draw = Callable[[torch.Generator, int, int], Tensor]
 """A generator, a number of rows and their size in; rows of probabilities out."""
+
+
+@contextmanager
+def fixed_seed(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's own source of randomness, which Pyro draws from, begins at `seed`, and afterwards goes on as before."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def draw_dirichlet(generator: torch.Generator, rows: int, size: int) -> Tensor:

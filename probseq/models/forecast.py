@@ -12,7 +12,6 @@ from torch import Tensor
 from probseq.data.batch import Batch
 from probseq.errors import InputError
 from probseq.models.emissions import Categorical
-from probseq.ops import chain
 
 if TYPE_CHECKING:
     from probseq.models.hmm import HMM
@@ -32,14 +31,22 @@ class Forecast(NamedTuple):
 def states_ahead(model: HMM, batch: Batch, num_steps: int) -> Float[Tensor, "R N H K"]:
     """``p(s_{T+h} | x_1..x_T)`` for h = 1 to `num_steps`, after the end of each sequence.
 
+    States that the batch knows count as observed.
+
     Raises:
-        InputError: fewer than one step.
+        InputError: fewer than one step, or a sequence that is impossible.
     """
     if num_steps < 1:
         raise InputError(f"num_steps is {num_steps}; expected 1 or more")
-    potentials = model.potentials(batch)
-    rows = torch.arange(len(batch.lengths), device=potentials.index.device)
-    belief = chain.filtered(potentials)[:, rows, batch.lengths - 1]  # (R, N, K)
+    filtered = model.filtered(batch)
+    rows = torch.arange(len(batch.lengths), device=batch.lengths.device)
+    belief = filtered[:, rows, batch.lengths - 1]  # (R, N, K)
+    if (lost := ~belief.any(dim=-1)).any():
+        raise InputError(
+            f"sequences {batch.index[lost.any(dim=0)].tolist()} are impossible under this model (restarts "
+            f"{lost.any(dim=1).nonzero()[:, 0].tolist()}), so nothing can be forecast from them; leave them out, or "
+            "fit with a prior"
+        )
     ahead = []
     for _ in range(num_steps):
         belief = belief @ model.transition
@@ -51,7 +58,7 @@ def symbols_ahead(model: HMM, batch: Batch, num_steps: int) -> Float[Tensor, "R 
     """``p(x_{T+h} | x_1..x_T)`` of every symbol.
 
     Raises:
-        InputError: a model of vectors.
+        InputError: a model of vectors, fewer than one step, or a sequence that is impossible.
     """
     if not isinstance(model.emission, Categorical):
         raise InputError("this model emits vectors; forecast them with forecast")
@@ -65,7 +72,7 @@ def forecast(model: HMM, batch: Batch, num_steps: int, level: float = 0.9) -> Fo
     The predictive distribution is a mixture over states, so an interval is exact and need not be symmetric.
 
     Raises:
-        InputError: a model of symbols, fewer than one step, or a level outside (0, 1).
+        InputError: a model of symbols, fewer than one step, a level outside (0, 1), or a sequence that is impossible.
     """
     if isinstance(model.emission, Categorical):
         raise InputError("this model emits symbols, which have no mean; take symbols_ahead")

@@ -11,15 +11,17 @@ from torch import Tensor, nn
 
 from probseq.data.batch import Batch
 from probseq.data.sequences import Sequences
-from probseq.errors import InputError, unknown
+from probseq.errors import InputError, check_whole, unknown
 from probseq.models import emissions
+from probseq.models.alignment import permute
 from probseq.models.base import restart_generator
 from probseq.models.draws import DRAWS, START_NAMES, draw_dirichlet
 from probseq.models.emissions import Categorical, Emission, check_concentration
 from probseq.models.forecast import Forecast, forecast, symbols_ahead
 from probseq.models.markov import MarkovModel
 from probseq.models.masks import check_groups, check_mask
-from probseq.ops import chain
+from probseq.ops import chain, paths
+from probseq.ops.log_product import log_product
 from probseq.types import Array
 
 PARTS = ("initial", "transition", "emission")
@@ -96,10 +98,10 @@ class HMM(MarkovModel):
         dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__()
-        if num_states < 1:
-            raise InputError(f"num_states is {num_states}; expected 1 or more")
-        if num_restarts < 1:
-            raise InputError(f"num_restarts is {num_restarts}; expected 1 or more")
+        num_states, num_restarts = check_whole("num_states", num_states), check_whole("num_restarts", num_restarts)
+        _check_family(emission)
+        if dtype not in (torch.float64, torch.float32):
+            raise InputError(f"dtype is {dtype!r}; expected torch.float64 or torch.float32")
         if start not in START_NAMES:
             raise unknown("start", start, START_NAMES)
         self.num_states, self.num_restarts = num_states, num_restarts
@@ -117,7 +119,7 @@ class HMM(MarkovModel):
         self.register_buffer("groups", check_groups(emission_groups, num_states), persistent=False)
         self._alone = torch.equal(self.groups, torch.arange(num_states))  # state k has emission distribution k
         self.emission = emission.build(num_restarts, int(self.groups.max()) + 1, dtype)
-        self.initialized = start == "parameters" or (start in DRAWS and isinstance(emission, Categorical))
+        self.initialized = start in (*DRAWS, "parameters") and isinstance(emission, Categorical)
         self._draw_start(dtype)
         for part in self.fixed:
             for parameter in self._part(part):
@@ -145,9 +147,9 @@ class HMM(MarkovModel):
 
     @classmethod
     def from_parameters(
-        cls, initial: Array, transition: Array, emission: Array | Emission, concentration: float = 1.0
+        cls, initial: Array, transition: Array, emission: Array | Emission, concentration: float = 1.0, **options: Any
     ) -> HMM:
-        """A model with given probabilities and one restart.
+        """A model with given probabilities, the same ones in every restart.
 
         Args:
             initial: ``(K,)``.
@@ -155,32 +157,40 @@ class HMM(MarkovModel):
             emission: ``(K, V)`` probabilities of symbols, rows sum to 1; or a family with parameters, for example
                 ``Gaussian.from_parameters(means, covariances)``.
             concentration: of the Dirichlet priors on all tables of probabilities; 1 is maximum likelihood.
+            options: as for the model itself, for example masks, ``fixed``, ``sticky`` or ``dtype``. With
+                ``emission_groups``, the emission has a row for each group.
 
         Raises:
-            InputError: shapes that do not fit, or rows that are not probabilities.
+            InputError: shapes that do not fit, rows that are not probabilities, or what a mask forbids.
         """
+        if "start" in options:
+            raise InputError("from_parameters starts from the parameters that are given; leave start out")
         initial, transition = (torch.as_tensor(p, dtype=torch.float64) for p in (initial, transition))
         if not isinstance(emission, Emission):
             emission = Categorical.from_parameters(emission, concentration)
         states = initial.numel()
-        rows = next(iter(emission.raw.values())).shape[:2]
-        if initial.ndim != 1 or transition.shape != (states, states) or rows != (1, states):
+        _check_built(emission)
+        rows, groups = next(iter(emission.raw.values())).shape[:2], options.get("emission_groups")
+        num_rows = states if groups is None else len(set(groups))
+        if initial.ndim != 1 or transition.shape != (states, states) or rows != (1, num_rows):
             raise InputError(
                 f"initial has shape {tuple(initial.shape)}, transition {tuple(transition.shape)}, and the emission "
-                f"{rows[1]} states; expected (K,), (K, K) and K"
+                f"{rows[1]} states; expected (K,), (K, K) and K, or one for each emission group"
             )
         for name, table in (("initial", initial), ("transition", transition)):
             if not ((table >= 0).all() and torch.allclose(table.sum(-1), table.new_ones(()), atol=1e-6)):
                 raise InputError(f"{name} has a row that is not a probability vector; expected entries >= 0 with sum 1")
-        model = cls(
-            states,
-            emission,
-            start="parameters",
-            initial_concentration=concentration,
-            transition_concentration=concentration,
-        )
-        given = {f"emission.{name}": value for name, value in emission.state_dict().items()}
-        model.load_state_dict({"log_initial": initial.log()[None], "log_transition": transition.log()[None], **given})
+        priors = {"initial_concentration": concentration, "transition_concentration": concentration}
+        model = cls(states, emission, start="parameters", **{**priors, **options})
+        for name, table in (("initial", initial), ("transition", transition)):
+            if (table.cpu() * ~getattr(model, f"{name}_mask")).any():
+                raise InputError(f"{name} is above 0 where {name}_mask forbids it; expected 0 there")
+        given = {"log_initial": initial.log()[None], "log_transition": transition.log()[None]}
+        given |= {f"emission.{name}": value for name, value in emission.named_parameters()}
+        rows_of = {name: value.expand(model.num_restarts, *value.shape[1:]) for name, value in given.items()}
+        buffers = {f"emission.{name}": value for name, value in emission.named_buffers()}
+        model.load_state_dict({**model.state_dict(), **rows_of, **buffers})
+        model.initialized = True
         return model
 
     def config(self) -> dict[str, Any]:
@@ -241,32 +251,28 @@ class HMM(MarkovModel):
             lengths=batch.lengths,
         )
 
-    def initial_state(self, num_sequences: int) -> Tensor:
-        """The belief about the next state, ``(R, N, K)``; all 0 after something impossible."""
-        return self.initial[:, None].expand(-1, num_sequences, -1)
+    def initial_state(self, num_sequences: int) -> Float[Tensor, "R N K"]:
+        """The logarithm of the belief about the next state; -inf throughout after something impossible."""
+        return self.initial.log()[:, None].expand(-1, num_sequences, -1)
 
-    def next_log_prob(self, state: Tensor) -> Float[Tensor, "R N V"]:
+    def next_log_prob(self, state: Float[Tensor, "R N K"]) -> Float[Tensor, "R N V"]:
         if not isinstance(self.emission, Categorical):
             raise InputError("only a model of symbols has a probability for each next symbol; draw with draw_next")
-        return (state @ self.emission.probs[:, self.groups]).log()
+        return log_product(state, self.emission.logits.log_softmax(dim=-1)[:, self.groups])
 
-    def draw_next(self, state: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        if (state[0].sum(-1) == 0).any():
+    def draw_next(self, state: Float[Tensor, "R N K"], generator: torch.Generator | None = None) -> Tensor:
+        belief = state[0].exp()
+        if not belief.any(dim=-1).all():
             raise InputError("the prefix has probability 0 under this model; give another, or fit with a prior")
-        drawn = self.groups[torch.multinomial(state[0], 1, generator=generator)[:, 0]]
+        drawn = self.groups[torch.multinomial(belief, 1, generator=generator)[:, 0]]
         return self.emission.draw({name: value[0, drawn] for name, value in self.emission.raw.items()}, generator)
 
-    def advance(self, state: Tensor, values: Tensor) -> Tensor:
-        return self.belief_after(state, values) @ self.transition
-
-    def belief_after(self, state: Tensor, values: Tensor) -> Float[Tensor, "R N K"]:
-        """The belief about the state that has just emitted `values`, ``(N,)`` or ``(N, D)``."""
+    def advance(self, state: Float[Tensor, "R N K"], values: Tensor) -> Float[Tensor, "R N K"]:
         batch = one_step(values)
         table = self._by_state(self.emission.log_table(batch)[:, self.emission.index(batch)[:, 0]])  # (R, N, K)
-        shift = table.amax(dim=-1, keepdim=True)
-        joint = state * (table - shift.masked_fill(~shift.isfinite(), 0.0)).exp()
-        total = joint.sum(dim=-1, keepdim=True)
-        return joint / total.masked_fill(total == 0, 1.0)
+        joint = state + table
+        total = joint.logsumexp(dim=-1, keepdim=True)
+        return log_product(joint - total.masked_fill(total == -torch.inf, 0.0), self.transition.log())
 
     @torch.no_grad()
     def simulate(self, num_sequences: int, length: int, generator: torch.Generator | None = None) -> Sequences:
@@ -278,11 +284,14 @@ class HMM(MarkovModel):
         self.check_single()
         if num_sequences < 1 or length < 1:
             raise InputError(f"received num_sequences {num_sequences} and length {length}; expected 1 or more of both")
-        probs, states = self.initial[0].expand(num_sequences, -1), []
-        for _ in range(length):
-            states.append(torch.multinomial(probs, 1, generator=generator)[:, 0])
-            probs = self.transition[0, states[-1]]
-        path = torch.stack(states, dim=1)  # (N, T)
+        nothing_seen = chain.Potentials(
+            initial=self.initial[:, None],
+            transition=self.transition[:, None],
+            log_emission=torch.zeros_like(self.initial[:, None]),
+            index=torch.zeros(num_sequences, length, dtype=torch.int64, device=self.device),
+            lengths=torch.full((num_sequences,), length, device=self.device),
+        )
+        path = paths.sample_paths(nothing_seen, generator)[0]  # (N, T)
         raw = {name: value[0, self.groups[path]] for name, value in self.emission.raw.items()}
         values = self.emission.draw(raw, generator)
         return Sequences.from_list(list(values.cpu().numpy()), states=list(path.cpu().numpy()))
@@ -315,6 +324,25 @@ class HMM(MarkovModel):
         rows = torch.as_tensor(restarts, device=self.device)
         for name, value in self.named_parameters():
             value.data[rows] = given[name].data
+
+    def permute(self, permutations: Array) -> HMM:
+        """The same model with its states in another order; no likelihood changes, and paths are renamed.
+
+        Args:
+            permutations: ``(R, K)``, for example from `probseq.align`, or ``(K,)`` for all restarts: the state
+                ``permutations[r, i]`` becomes state i.
+
+        Raises:
+            InputError: rows that are no permutations, or an order that masks or emission groups do not allow.
+        """
+        return permute(self, permutations)
+
+    @property
+    def state_axes(self) -> dict[str, str]:
+        """For every parameter the axes after R that run over states (K) or emission groups (G)."""
+        shared = {f"emission.{name}" for name in self.emission.shared}
+        names = [f"emission.{name}" for name, _ in self.emission.named_parameters()]
+        return {"log_initial": "K", "log_transition": "KK", **{n: "" if n in shared else "G" for n in names}}
 
     def _rows(self, restarts: Sequence[int]) -> dict[str, Tensor]:
         rows = torch.as_tensor(restarts, device=self.device)
@@ -397,7 +425,22 @@ def one_step(values: Tensor) -> Batch:
     return Batch(values[:, None], ones, ones.double(), torch.arange(len(values), device=values.device))
 
 
+def _check_family(emission: object) -> None:
+    if isinstance(emission, type) and issubclass(emission, Emission):
+        raise InputError(f"emission is the class {emission.__name__}; expected a family: {emission.__name__}(...)")
+    if not isinstance(emission, Emission):
+        raise InputError(f"emission is {emission!r}; expected a family, for example emissions.Categorical(27)")
+
+
+def _check_built(emission: Emission) -> None:
+    if not all(isinstance(getattr(emission, name, None), Tensor) for name in emission.shapes):
+        family = type(emission).__name__
+        raise InputError(f"the emission has no parameters; make it by emissions.{family}.from_parameters(...)")
+
+
 def _check_fixed(fixed: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(fixed, str):
+        raise InputError(f"fixed is {fixed!r}; expected a list of parts, such as [{fixed!r}]")
     names = tuple(fixed)
     for name in names:
         if name not in PARTS:

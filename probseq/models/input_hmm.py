@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from probseq.data.batch import Batch
-from probseq.data.sequences import Sequences
+from probseq.data.sequences import Sequences, check_sequences
 from probseq.errors import InputError
 from probseq.models.emissions import Emission
 from probseq.models.forecast import Forecast
 from probseq.models.hmm import HMM
-from probseq.ops import chain
+from probseq.ops import chain, paths
 
 
 class InputHMM(HMM):
@@ -66,33 +66,38 @@ class InputHMM(HMM):
         states = int(self.initial_mask.sum()) - 1 + int(self.transition_mask.sum()) - self.num_states
         return super().num_parameters + states * self.num_inputs
 
+    @property
+    def state_axes(self) -> dict[str, str]:
+        return {**super().state_axes, "initial_weights": "K", "transition_weights": "KK"}
+
     def potentials(self, batch: Batch) -> chain.Potentials:
         """One row of transitions for every distinct input of the batch."""
-        inputs = self._inputs(batch)
-        distinct, step = torch.unique(inputs.flatten(0, 1), dim=0, return_inverse=True)
-        return (
-            super()
-            .potentials(batch)
-            ._replace(
-                initial=self._initial_given(inputs[:, 0]),
-                transition=self._transition_given(distinct),
-                step=step.view(inputs.shape[:2]),
-            )
-        )
+        self.check_values(batch)
+        inputs = self._checked(batch.source)
+        if batch.source is not None and not torch.equal(batch.source.lengths, batch.lengths):
+            raise InputError("the inputs and the observations differ in length; expected one input for every step")
+        return super().potentials(batch)._replace(**self._driven(inputs))
 
-    def _inputs(self, batch: Batch) -> Float[Tensor, "N T U"]:
-        source = batch.source
+    def _checked(self, source: Batch | None) -> Float[Tensor, "N T U"]:
         if source is None or source.values.ndim != 3 or source.values.shape[2] != self.num_inputs:
-            received = "none" if source is None else str(tuple(source.values.shape[2:]))
+            symbols = source is not None and source.values.ndim != 3
+            received = "none" if source is None else "symbols" if symbols else str(tuple(source.values.shape[2:]))
             raise InputError(
                 f"this model is driven by inputs of {self.num_inputs} dimensions and received {received}; give them as "
                 "source=Sequences.from_list([...]) with a vector (U,) for every step"
             )
-        if not torch.equal(source.lengths, batch.lengths):
-            raise InputError("the inputs and the observations differ in length; expected one input for every step")
         if not source.values.isfinite().all():
             raise InputError("the inputs hold a value that is missing or infinite; expected finite numbers")
         return source.values.to(self.log_initial.dtype)
+
+    def _driven(self, inputs: Float[Tensor, "N T U"]) -> dict[str, Tensor]:
+        """The parts of `Potentials` that inputs decide."""
+        distinct, step = torch.unique(inputs.flatten(0, 1), dim=0, return_inverse=True)
+        return {
+            "initial": self._initial_given(inputs[:, 0]),
+            "transition": self._transition_given(distinct),
+            "step": step.view(inputs.shape[:2]),
+        }
 
     def _initial_given(self, inputs: Float[Tensor, "N U"]) -> Float[Tensor, "R N K"]:
         return (self.log_initial[:, None] + inputs @ self.initial_weights.transpose(1, 2)).softmax(dim=-1)
@@ -103,21 +108,28 @@ class InputHMM(HMM):
 
     @torch.no_grad()
     def simulate_given(self, source: Sequences, generator: torch.Generator | None = None) -> Sequences:
-        """One sequence, with its states, for every sequence of inputs and of the same length (R = 1)."""
-        self.check_single()
-        paths = [self._path(torch.as_tensor(one, dtype=self.log_initial.dtype), generator) for one in source]
-        raw = [{name: value[0, self.groups[path]] for name, value in self.emission.raw.items()} for path in paths]
-        values = [self.emission.draw(one, generator).cpu().numpy() for one in raw]
-        return Sequences.from_list(values, source=source, states=[path.cpu().numpy() for path in paths])
+        """One sequence, with its states, for every sequence of inputs and of the same length (R = 1).
 
-    def _path(self, inputs: Float[Tensor, "T U"], generator: torch.Generator | None) -> Int[Tensor, "T"]:
-        inputs = inputs.to(self.device)
-        transition, probs = self._transition_given(inputs)[0], self._initial_given(inputs[:1])[0, 0]
-        states: list[Tensor] = []
-        for t in range(len(inputs)):
-            given = probs if t == 0 else transition[t, states[-1][0]]
-            states.append(torch.multinomial(given, 1, generator=generator))
-        return torch.cat(states)
+        Raises:
+            InputError: more than one restart, or inputs of another kind.
+        """
+        self.check_single()
+        check_sequences(source, "source")
+        given = source.batch(device=self.device)
+        nothing_seen = chain.Potentials(
+            **self._driven(self._checked(given)),
+            log_emission=self.log_initial.new_zeros(1, 1, self.num_states),
+            index=torch.zeros_like(given.values[..., 0], dtype=torch.int64),
+            lengths=given.lengths,
+        )
+        path = paths.sample_paths(nothing_seen, generator)[0]
+        values = self.emission.draw(
+            {name: value[0, self.groups[path.clamp(min=0)]] for name, value in self.emission.raw.items()}, generator
+        )
+        drawn, states = (
+            [row[:n] for row, n in zip(part.cpu().numpy(), source.lengths, strict=True)] for part in (values, path)
+        )
+        return Sequences.from_list(drawn, source=source, states=states)
 
     def initial_state(self, num_sequences: int) -> Tensor:
         raise InputError("what comes next depends on inputs that are not given; draw with simulate_given(source)")
@@ -127,6 +139,12 @@ class InputHMM(HMM):
 
     def forecast(self, batch: Batch, num_steps: int, level: float = 0.9) -> Forecast:
         raise InputError("what comes next depends on inputs that are not given; a forecast needs an HMM without inputs")
+
+    def symbols_ahead(self, batch: Batch, num_steps: int) -> Float[Tensor, "R N H V"]:
+        raise InputError("what comes next depends on inputs that are not given; a forecast needs an HMM without inputs")
+
+    def program(self, batch: Batch) -> None:
+        raise InputError("there is no Pyro program with inputs; token_log_prob has the exact likelihood")
 
     def e_step(self, batch: Batch) -> Any:
         raise InputError("InputHMM has no closed-form M-step; fit it with fit_gradient")

@@ -31,35 +31,38 @@ class MarkovModel(Model):
 
     @torch.no_grad()
     def viterbi(self, batch: Batch) -> Int[Tensor, "R N T"]:
-        """The most probable path of states of each sequence; -1 at padding."""
-        return paths.viterbi(self._conditioned(batch))[0]
+        """The most probable path of states of each sequence; -1 at padding, and throughout if it is impossible."""
+        return paths.viterbi(self.conditioned(batch))[0]
 
     @torch.no_grad()
     def k_best(self, batch: Batch, num_best: int) -> tuple[Int[Tensor, "R N B T"], Float[Tensor, "R N B"]]:
-        """The `num_best` most probable paths of states, best first, and their ``log p(s, x)`` in nats."""
-        return paths.k_best(self._conditioned(batch), num_best)
+        """The `num_best` most probable paths of states, best first, and their ``log p(s, x)`` in nats.
+
+        Where fewer are possible, the rest are -1 with -inf.
+        """
+        return paths.k_best(self.conditioned(batch), num_best)
 
     @torch.no_grad()
     def posterior_marginals(self, batch: Batch) -> Float[Tensor, "R N T K"]:
-        """``p(s_t | x_1..x_T)`` for every t; 0 at padding."""
-        return chain.posterior_marginals(self._conditioned(batch))
+        """``p(s_t | x_1..x_T)`` for every t; 0 at padding, and throughout if the sequence is impossible."""
+        return chain.posterior_marginals(self.conditioned(batch))
 
     @torch.no_grad()
     def filtered(self, batch: Batch) -> Float[Tensor, "R N T K"]:
-        """``p(s_t | x_1..x_t)`` for every t; 0 at padding."""
-        return chain.filtered(self._conditioned(batch))
+        """``p(s_t | x_1..x_t)`` for every t; 0 at padding, and from an impossible observation on."""
+        return chain.filtered(self.conditioned(batch))
 
     @torch.no_grad()
     def sample_path(self, batch: Batch, generator: torch.Generator | None = None) -> Int[Tensor, "R N T"]:
-        """One draw of each path of states from ``p(s | x)``; -1 at padding."""
-        return paths.sample_paths(self._conditioned(batch), generator)
+        """One draw of each path of states from ``p(s | x)``; -1 at padding, and throughout if x is impossible."""
+        return paths.sample_paths(self.conditioned(batch), generator)
 
     @torch.no_grad()
     def path_entropy(self, batch: Batch) -> Float[Tensor, "R N"]:
-        """Entropy of the path of states given the sequence, in nats: 0 where only one path is possible."""
-        return paths.path_entropy(self._conditioned(batch))
+        """Entropy of the path of states given the sequence, in nats: 0 where one is possible, -inf where none is."""
+        return paths.path_entropy(self.conditioned(batch))
 
-    def _conditioned(self, batch: Batch) -> chain.Potentials:
+    def conditioned(self, batch: Batch) -> chain.Potentials:
         """Potentials in which a known state leaves no other."""
         potentials = self.potentials(batch)
         return potentials if batch.states is None else self.pin(potentials, batch.states)[0]

@@ -34,6 +34,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from probseq.ops import chain_compiled, chain_tensor
+from probseq.ops.chain_checks import check_shapes
 
 Gradients: TypeAlias = tuple[Tensor, Tensor, Tensor]
 """With respect to the probabilities `initial` and `transition`, and to the table `log_emission`."""
@@ -76,6 +77,16 @@ def token_log_prob(p: Potentials) -> Float[Tensor, "R N T"]:
     gradient.
     """
     result: Tensor = _TokenLogProb.apply(*p)  # type: ignore[no-untyped-call]
+    return result
+
+
+def log_likelihood(p: Potentials, weights: Float[Tensor, "N"]) -> Float[Tensor, "R N"]:
+    """``w log p(x)`` in nats, differentiable once in the three parameters.
+
+    Where every sequence counts alike in what is differentiated, as in a sum, one pass finds both value and gradient;
+    `token_log_prob` needs a second one for the gradient.
+    """
+    result: Tensor = _LogLikelihood.apply(weights, torch.is_grad_enabled(), *p)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -135,6 +146,29 @@ class _TokenLogProb(torch.autograd.Function):
         return *_forward_backward(p, grad, tokens=False)[2], None, None, None
 
 
+class _LogLikelihood(torch.autograd.Function):
+    """The gradient of the sum is made along with the value, and any other gradient anew."""
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, with_gradient: bool, *args: Any) -> Tensor:
+        p = Potentials(*args)
+        given = weights[None, :, None] if with_gradient else None
+        log_likelihood, _, gradients = _forward_backward(p, given, tokens=False)
+        ctx.save_for_backward(weights, *args, *(gradients or ()))
+        return (weights * log_likelihood).to(p.log_emission.dtype)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        weights, *saved = ctx.saved_tensors
+        p, gradients = Potentials(*saved[:-3]), saved[-3:]
+        if (grad == grad[:, :1]).all():
+            found = [part * grad[:, :1].reshape(-1, *[1] * (part.ndim - 1)) for part in gradients]
+        else:
+            found = _forward_backward(p, (grad * weights)[..., None], tokens=False)[2]
+        return None, None, *found, None, None, None
+
+
 def _exponentiate(log_emission: Tensor) -> tuple[Tensor, Tensor]:
     """The table in probability space, each row shifted so that its largest entry is 1, and the shifts ``(R, M)``."""
     shift = log_emission.amax(dim=-1)
@@ -144,26 +178,38 @@ def _exponentiate(log_emission: Tensor) -> tuple[Tensor, Tensor]:
 
 def _forward_backward(p: Potentials, weights: Tensor | None, tokens: bool) -> tuple[Tensor, Any, Any]:
     """As `chain_tensor.forward_backward`, also where beliefs underflow."""
+    check_shapes(p, weights)
     p = p._replace(initial=p.initial.detach(), transition=p.transition.detach(), log_emission=p.log_emission.detach())
     table, shift = _exponentiate(p.log_emission)
     engine = chain_compiled if chain_compiled.suits(table) else chain_tensor
     log_likelihood, terms, gradients = engine.forward_backward(p, table, shift, weights, tokens)
     lost = log_likelihood == -torch.inf
-    if lost.any() and (lost := lost & ~_hopeless(p)).any():
-        from probseq.ops import chain_log
+    if lost.any():
+        known = p.lengths - (terms == -torch.inf).sum(dim=-1) if tokens else p.lengths - 1
+        if (lost := lost & (known < _hopeless(p))).any():
+            from probseq.ops import chain_log
 
-        log_likelihood[lost] = chain_log.again(p, lost, weights, terms, gradients)[lost]
+            log_likelihood[lost] = chain_log.again(p, lost, weights, terms, gradients)[lost]
     return log_likelihood, terms, gradients
 
 
 def _hopeless(p: Potentials) -> Tensor:
-    """(R, N): True for sequences with a token that no state can emit."""
-    real = torch.arange(p.index.shape[1], device=p.index.device) < p.lengths[:, None]
-    return ((p.log_emission.amax(dim=-1) == -torch.inf)[:, p.index] & real).any(dim=-1)
+    """(R, N): the first step whose token no state can emit; T where there is none."""
+    steps = p.index.shape[1]
+    real = torch.arange(steps, device=p.index.device) < p.lengths[:, None]
+    dead = (p.log_emission.amax(dim=-1) == -torch.inf)[:, p.index] & real
+    return torch.where(dead.any(dim=-1), dead.int().argmax(dim=-1), steps)
 
 
 def _beliefs(p: Potentials, after: bool) -> Tensor:
+    check_shapes(p)
     table = _exponentiate(p.log_emission.detach())[0]
     engine = chain_compiled if chain_compiled.suits(table) else chain_tensor
     result: Tensor = engine.beliefs(p, table, after)
+    known = result.any(dim=-1).sum(dim=-1)  # steps before the belief was lost
+    lost = known < p.lengths
+    if lost.any() and (lost := lost & (known < _hopeless(p) + (0 if after else 1))).any():
+        from probseq.ops import chain_log
+
+        chain_log.beliefs(p, lost, after, result)
     return result

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from probseq.errors import InputError
+from probseq.ops.chain_checks import check_ranges
 
 if TYPE_CHECKING:
     from probseq.ops.chain import Gradients, Potentials
@@ -37,36 +37,11 @@ def suits(table: Tensor) -> bool:
     return table.device.type == "cpu"
 
 
-def check(p: Potentials) -> None:
-    """Compiled loops do not look where they read.
-
-    Raises:
-        InputError: lengths, or rows of the emission table or of the transitions, that do not exist.
-    """
-    states = p.log_emission.shape[-1]
-    if p.initial.shape[-1] != states or p.transition.shape[-2:] != (states, states):
-        raise InputError(
-            f"initial has shape {tuple(p.initial.shape)}, transition {tuple(p.transition.shape)}, log_emission "
-            f"{tuple(p.log_emission.shape)}; expected (R, 1 or N, K), (R, L, K, K), (R, M, K) with one K"
-        )
-    _check_range("lengths", p.lengths, 1, p.index.shape[1])
-    _check_range("index", p.index, 0, p.log_emission.shape[1] - 1)
-    if p.step is not None:
-        _check_range("step", p.step, 0, p.transition.shape[1] - 1)
-
-
-def _check_range(name: str, numbers: Tensor, lowest: int, highest: int) -> None:
-    array = _array(numbers.cpu())
-    low, high = array.min(), array.max()
-    if low < lowest or high > highest:
-        raise InputError(f"{name} holds numbers from {low} to {high}; expected {lowest} to {highest}")
-
-
 def forward_backward(
     p: Potentials, table: Tensor, shift: Tensor, weights: Tensor | None, tokens: bool
 ) -> tuple[Tensor, Tensor | None, Gradients | None]:
     """As `chain_tensor.forward_backward`."""
-    check(p)
+    check_ranges(p)
     work = _Work(p, table, shift, weights, tokens)
     parts = len(work.cuts) - 1
 
@@ -88,7 +63,7 @@ def beliefs(p: Potentials, table: Tensor, after: bool) -> Tensor:
     """As `chain_tensor.beliefs`."""
     from probseq.ops.chain_walk import beliefs as fill
 
-    check(p)
+    check_ranges(p)
     work = _Work(p, table, table.new_zeros(table.shape[:2]), None, tokens=False, one_by_one=True)
     whole, last = (np.zeros((*work.ll.shape, steps, table.shape[-1]), work.b.dtype) for steps in (p.index.shape[1], 1))
     before, behind = (last, whole) if after else (whole, last)

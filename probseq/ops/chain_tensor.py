@@ -130,7 +130,24 @@ def beliefs(p: Potentials, table: Tensor, after: bool) -> Tensor:
 
 
 def differentiable(p: Potentials) -> Tensor:
-    """``log p(x_t | x_<t)`` (R, N, T) by operations that autograd can differentiate any number of times."""
+    """``log p(x_t | x_<t)`` (R, N, T) by operations that autograd can differentiate any number of times.
+
+    Impossible sequences have no gradient.
+    """
+    terms = _recorded(p)
+    lost = (terms == -torch.inf).any(dim=-1)
+    if lost.any():
+        from probseq.ops import chain_log
+
+        rows = lost.any(dim=0).nonzero()[:, 0]
+        exact = terms.index_copy(1, rows, chain_log.differentiable(take(p, rows)))
+        terms = torch.where(lost[..., None], exact, terms)
+        terms = torch.where((terms == -torch.inf).any(dim=-1, keepdim=True), terms.detach(), terms)
+    return terms
+
+
+def _recorded(p: Potentials) -> Tensor:
+    """The recursion in probabilities; -inf where a belief underflows."""
     shift = p.log_emission.detach().amax(dim=-1, keepdim=True).nan_to_num(neginf=0.0)
     table = (p.log_emission - shift).exp()
     belief, terms = torch.zeros_like(table[:, p.index[:, 0]]), []
@@ -138,9 +155,10 @@ def differentiable(p: Potentials) -> Tensor:
         joint = _predict(p, belief, t) * table[:, p.index[:, t]]
         scale = threshold(joint.sum(dim=-1), _least(table), 0)
         belief = joint * _reciprocal(scale)
-        terms.append(scale.masked_fill(scale == 0, 1.0).log() + shift[:, p.index[:, t], 0])
+        log_scale = scale.masked_fill(scale == 0, 1.0).log().masked_fill(scale == 0, -torch.inf)
+        terms.append(log_scale + shift[:, p.index[:, t], 0])
     real = torch.arange(p.index.shape[1], device=p.index.device) < p.lengths[:, None]
-    return torch.stack(terms, dim=-1) * real
+    return torch.stack(terms, dim=-1).masked_fill(~real, 0.0)
 
 
 def _predict(p: Potentials, belief: Tensor, t: int) -> Tensor:

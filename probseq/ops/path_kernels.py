@@ -1,7 +1,8 @@
 """The recursions of `probseq.ops.paths` for one sequence at a time, compiled for a CPU.
 
-Arrays of one restart: ``pi`` (1, K) or (N, K), ``a`` (L, K, K), ``b`` (M, K), ``x`` (N, T) rows of b, ``n`` lengths,
-and ``step`` (N, T) rows of a, or (0, 0). Innermost loops run over the arriving state, where rows of a are contiguous.
+Arrays of one restart: ``pi`` (1, K) or (N, K), ``a`` (L, K, K), ``b`` (M, K), their logarithms, ``x`` (N, T) rows of b,
+``n`` lengths, and ``step`` (N, T) rows of a, or (0, 0). Innermost loops run over the arriving state, where rows of a
+are contiguous. Where beliefs underflow, a sequence is done again in logarithms, by `probseq.ops.chain_log`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from probseq.ops.chain_log import forward, kernel
+
+_LEAST = np.finfo(np.float64).tiny / np.finfo(np.float64).eps  # sums below it lack digits
 _compiled = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 
 
@@ -85,20 +89,23 @@ def _merge(values, plus, code, into, origin):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def sample(pi, a, b, x, n, step, first, last, uniform, path):  # type: ignore[no-untyped-def]
+def sample(pi, a, b, log_pi, log_a, log_b, x, n, step, first, last, uniform, path):  # type: ignore[no-untyped-def]
     """Fill `path` (N, T) with a draw, given `uniform` (N, T) in [0, 1): forward filtering, backward sampling."""
     states = a.shape[1]
     weight = np.empty(states)
     for i in range(first, last):
         belief = np.empty((n[i], states))
-        possible = True
+        known = 0
         for t in range(n[i]):
             if t == 0:
                 belief[0] = pi[min(i, len(pi) - 1)]
             else:
                 _predict(belief[t - 1], a[step[i, t] if len(step) else 0], belief[t])
-            possible = possible and _condition(belief[t], b[x[i, t]]) > 0
-        if not possible:
+            if not _condition(belief[t], b[x[i, t]]) > _LEAST:
+                break
+            known += 1
+        if known < n[i]:
+            _draw_in_logarithms(log_pi, log_a, log_b, x, step, i, uniform[i, : n[i]], belief, path[i])
             continue
         state = _draw(belief[n[i] - 1], uniform[i, n[i] - 1])
         path[i, n[i] - 1] = state
@@ -108,6 +115,20 @@ def sample(pi, a, b, x, n, step, first, last, uniform, path):  # type: ignore[no
                 weight[j] = belief[t, j] * matrix[j, state]
             state = _draw(weight, uniform[i, t])
             path[i, t] = state
+
+
+@_compiled
+def _draw_in_logarithms(log_pi, log_a, log_b, x, step, i, uniform, belief, path):  # type: ignore[no-untyped-def]
+    """The draw of one sequence where beliefs underflow, or no draw."""
+    length, weight, tokens = len(belief), np.empty(belief.shape[1]), np.empty(len(belief))
+    if not forward(log_pi, log_a, log_b, x, step, i, length, belief, weight, tokens):
+        return
+    state = _draw(np.exp(belief[length - 1]), uniform[length - 1])
+    path[length - 1] = state
+    for t in range(length - 2, -1, -1):
+        kernel(belief[t], log_a[step[i, t + 1] if len(step) else 0], state, weight)
+        state = _draw(weight, uniform[t])
+        path[t] = state
 
 
 @_compiled
@@ -145,13 +166,13 @@ def _draw(weight, uniform):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def entropy(pi, a, a_log_a, b, x, n, step, first, last, out):  # type: ignore[no-untyped-def]
+def entropy(pi, a, a_log_a, b, log_pi, log_a, log_b, x, n, step, first, last, out):  # type: ignore[no-untyped-def]
     """Fill `out` (N,); -inf where there is no path."""
     states = a.shape[1]
     belief, prior = np.empty(states), np.empty(states)
     h, new, weight = np.empty(states), np.empty(states), np.empty(states)  # h: entropy of the path so far, by its end
     for i in range(first, last):
-        possible = True
+        known = 0
         for t in range(n[i]):
             if t == 0:
                 prior[:] = pi[min(i, len(pi) - 1)]
@@ -166,8 +187,35 @@ def entropy(pi, a, a_log_a, b, x, n, step, first, last, out):  # type: ignore[no
                 for k in range(states):
                     h[k] = (h[k] - new[k]) / prior[k] + np.log(prior[k]) if prior[k] > 0 else 0.0
             belief[:] = prior
-            possible = possible and _condition(belief, b[x[i, t]]) > 0
+            if not _condition(belief, b[x[i, t]]) > _LEAST:
+                break
+            known += 1
+        if known < n[i]:
+            out[i] = _entropy_in_logarithms(log_pi, log_a, log_b, x, step, i, n[i])
+            continue
         total = 0.0
         for k in range(states):
             total += belief[k] * (h[k] - np.log(belief[k])) if belief[k] > 0 else 0.0
-        out[i] = max(total, 0.0) if possible else -np.inf
+        out[i] = max(total, 0.0)
+
+
+@_compiled
+def _entropy_in_logarithms(log_pi, log_a, log_b, x, step, i, length):  # type: ignore[no-untyped-def]
+    """The entropy of one sequence where beliefs underflow."""
+    states = log_a.shape[1]
+    belief, weight, tokens = np.empty((length, states)), np.empty(states), np.empty(length)
+    if not forward(log_pi, log_a, log_b, x, step, i, length, belief, weight, tokens):
+        return -np.inf
+    h, new, total = np.zeros(states), np.empty(states), 0.0
+    for t in range(1, length):
+        for k in range(states):
+            _, whole = kernel(belief[t - 1], log_a[step[i, t] if len(step) else 0], k, weight)
+            new[k] = 0
+            for j in range(states):
+                if weight[j] > 0:
+                    new[k] += weight[j] / whole * (h[j] - np.log(weight[j] / whole))
+        h[:] = new
+    for k in range(states):
+        share = np.exp(belief[length - 1, k])
+        total += share * (h[k] - belief[length - 1, k]) if share > 0 else 0.0
+    return max(total, 0.0)

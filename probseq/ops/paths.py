@@ -15,7 +15,8 @@ from torch import Tensor
 
 from probseq.errors import InputError
 from probseq.ops.chain import Potentials
-from probseq.ops.chain_compiled import check, in_threads
+from probseq.ops.chain_checks import check_ranges, check_shapes
+from probseq.ops.chain_compiled import in_threads
 
 _PARTS = 8  # jobs that the sequences of one restart are shared among, at most
 
@@ -73,7 +74,7 @@ def sample_paths(p: Potentials, generator: torch.Generator | None = None) -> Int
     path = _result(p, p.index.shape[1])
     device = None if generator is None else generator.device
     uniform = torch.rand(path.shape, dtype=torch.float64, generator=generator, device=device).cpu()
-    _run(fill, p, [p.initial, p.transition, _probabilities(p)], [uniform, path])
+    _run(fill, p, [p.initial, p.transition, _probabilities(p), *_logarithms(p)], [uniform, path])
     return path.to(p.index.device)
 
 
@@ -91,7 +92,7 @@ def path_entropy(p: Potentials) -> Float[Tensor, "R N"]:
     transition = p.transition.detach().double()
     result = torch.zeros(len(p.log_emission), len(p.index), dtype=torch.float64)
     weighted = torch.xlogy(transition, transition)
-    _run(fill, p, [p.initial, transition, weighted, _probabilities(p)], [result])
+    _run(fill, p, [p.initial, transition, weighted, _probabilities(p), *_logarithms(p)], [result])
     return result.to(p.index.device)
 
 
@@ -113,7 +114,8 @@ def _result(p: Potentials, *shape: int) -> Tensor:
 
 def _run(fill: Callable[..., None], p: Potentials, parameters: list[Tensor], results: list[Tensor]) -> None:
     """Call ``fill(parameters, x, n, step, first, last, results)`` for each restart and some sequences at a time."""
-    check(p)
+    check_shapes(p)
+    check_ranges(p)
     given = [part.detach().double().cpu().contiguous().numpy() for part in parameters]
     x, n = p.index.cpu().contiguous().numpy(), p.lengths.cpu().contiguous().numpy()
     step = np.empty((0, 0), np.int64) if p.step is None else p.step.cpu().contiguous().numpy()

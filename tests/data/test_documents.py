@@ -84,3 +84,13 @@ def test_small_texts_have_fewer_sections():
     assert len(cut_sections("ab " * 100, "a.txt")) == 4
     with pytest.raises(InputError, match=r"too small to split: a.txt is 30 characters long; expected at least 192"):
         cut_sections("ab " * 10, "a.txt")
+
+
+@given(st.floats(0.001, 0.5), st.floats(0.001, 0.4), st.integers(0, 40))
+def test_a_corpus_too_small_is_told_how_many_it_needs(validation, test, length):
+    try:
+        split_positions(length, (validation, test))
+    except InputError as error:
+        least = int(str(error).rpartition(" ")[2])
+        assert least > length
+        split_positions(least, (validation, test))  # is enough

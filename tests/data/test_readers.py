@@ -103,6 +103,8 @@ def test_long_table_groups_rows_by_id_in_file_order(tmp_path):
         ("a,b\n,2\n", {}, "row 1 of a.csv has an empty cell before its end"),
         ("a,b\n1,2,3\n", {}, "more columns than its header"),
         ("a,b\n1,2\n1,2,3\n", {}, "is no table"),
+        ("a,b,c\n1,2,3\n\n4,5\n", {}, "line 4 of a.csv has 2 of 3 cells; expected one for each column, empty where"),
+        ('text,b\n"two\nlines",3\nx\n', {}, "line 4 of a.csv has 1 of 2 cells"),
         ("text\n", {}, "a header and no rows"),
         ("a,b\n1.5,inf\n", {}, "row 1 has a missing or infinite value at step 1"),
     ],
@@ -128,7 +130,7 @@ def test_arrays_flat_and_one_by_one(tmp_path):
     [
         ({"values": np.arange(4), "offsets": np.array([0, 5])}, "offsets from 0 to 5; expected 0 to 4"),
         ({"values": np.arange(4), "offsets": np.array([0, 3, 2, 4])}, "offsets that do not rise"),
-        ({"values": np.arange(4), "lengths": np.array([1.5, 2.5])}, "offsets that do not rise"),
+        ({"values": np.arange(4), "lengths": np.array([1.5, 2.5])}, "lengths of float64; expected ints, one for"),
         ({"values": np.arange(4), "lengths": np.array([2, 2]), "weights": np.ones(3)}, r"weights of shape \(3,\)"),
         ({"a": np.array(["x", "y"])}, "a holds an array of"),
         ({"a": np.array([{}], dtype=object)}, "cannot be read as .npz"),

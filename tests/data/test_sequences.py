@@ -137,3 +137,31 @@ def test_save_and_load(tmp_path, monkeypatch):
     assert mapped.batch().values.tolist() == data.batch().values.tolist()
     with pytest.raises(InputError, match="no sequences in"):
         Sequences.load(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("sequence", "sentence"),
+    [
+        (np.array([0.1, 0.2, 0.3]), r"expected ints \(T,\), or, for a series .* vectors \(T, 1\): x\[:, None\]"),
+        ([[1.0, 2.0], [3.0]], "sequence 0 has vectors of different sizes"),
+        ("abc", "sequence 0 has shape"),
+        (["a", "b"], "sequence 0 is an array of <U1; expected ints .* such as Vocabulary.encode gives"),
+        ([[1 + 2j]], "sequence 0 is an array of complex128; expected ints"),
+        (np.array([["2020-01-01"]], dtype="datetime64[D]"), r"sequence 0 is an array of datetime64\[D\]; expected"),
+        ([[None]], "sequence 0 is an array of object"),
+        ([True, False], "sequence 0 is an array of bool"),
+    ],
+)
+def test_what_is_no_sequence_is_one_sentence(sequence, sentence):
+    with pytest.raises(InputError, match=sentence):
+        Sequences.from_list([sequence])
+
+
+def test_lists_are_arrays():
+    data = Sequences([3, 1], [0, 2])  # type: ignore[arg-type]
+    assert data.values.tolist() == [3, 1]
+    assert Sequences.from_list([[[True], [False]]]).values.tolist() == [[1.0], [0.0]]
+    with pytest.raises(InputError, match="offsets are an array of float64"):
+        Sequences([3, 1], [0, 1.5, 2])  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="expected symbols"):
+        Sequences(["a", "b"], [0, 2])  # type: ignore[arg-type]

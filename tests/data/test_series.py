@@ -99,7 +99,7 @@ def test_one_series_is_split_in_time_and_nothing_is_lost(tmp_path_factory, lengt
 
 def test_a_series_too_short_for_three_parts(tmp_path):
     np.save(tmp_path / "x.npy", np.arange(4.0))
-    with pytest.raises(InputError, match="too small to split: it has length 4"):
+    with pytest.raises(InputError, match="too small to split: it has length 4; expected at least 8"):
         read_corpus(tmp_path / "x.npy", "vector")
 
 
@@ -167,7 +167,7 @@ def test_bad_files_are_one_sentence(tmp_path, name, text, options, sentence):
         read_series(write(tmp_path, name, text), **options)
 
 
-@pytest.mark.parametrize("values", [np.ones((2, 3, 4)), np.array(["a"]), np.array([True, False]), np.zeros((0, 2))])
+@pytest.mark.parametrize("values", [np.ones((2, 3, 4)), np.array(["a"]), np.array([1j]), np.zeros((0, 2))])
 def test_bad_arrays(tmp_path, values):
     np.save(tmp_path / "x.npy", values)
     with pytest.raises(InputError, match=r"x.npy is an array of .*; expected \(T,\) or \(T, D\)"):
@@ -184,3 +184,22 @@ def test_python_objects_are_not_run(tmp_path):
     with pytest.raises(InputError, match="no Python objects") as error:
         read_series(tmp_path / "x.npz")
     assert "pickle" not in str(error.value)
+
+
+@pytest.mark.parametrize("header", ["a,b,c\n", ""])
+def test_an_empty_cell_is_missing_and_an_absent_one_a_mistake(tmp_path, header):
+    path = write(tmp_path, "x.csv", header + "1,2,3\n4,5,\n,,\n7,8,9\n")
+    content = read_series(path)[0][0].content
+    np.testing.assert_array_equal(content, [[1, 2, 3], [4, 5, nan], [nan, nan, nan], [7, 8, 9]])
+    line = 2 + bool(header)
+    path = write(tmp_path, "y.csv", header + "1,2,3\n4,5\n7,8,9\n")
+    with pytest.raises(InputError, match=f"line {line} of y.csv has 2 of 3 cells; expected one for each column"):
+        read_series(path)
+
+
+def test_arrays_of_bool_are_binary_and_lengths_are_ints(tmp_path):
+    np.save(tmp_path / "x.npy", np.array([[True, False], [False, False]]))
+    np.testing.assert_array_equal(arrays(tmp_path / "x.npy")[0], [[1.0, 0.0], [0.0, 0.0]])
+    np.savez(tmp_path / "x.npz", values=np.arange(3.0), lengths=np.array([2.0, 1.0]))
+    with pytest.raises(InputError, match=r"x\.npz has lengths of float64; expected ints, one for each sequence"):
+        read_series(tmp_path / "x.npz")

@@ -138,3 +138,32 @@ def test_the_last_parameters_are_no_trial():
         model = ps.HMM(3, ps.emissions.Categorical(8), num_restarts=2)
         fit = ps.em(model, data, num_steps=num_steps, tol=0, accelerate=True)
         assert (-ps.evaluate(model, data).nats_per_token >= fit.history[-1] - 1e-12).all()
+
+
+@pytest.mark.parametrize(
+    "emission",
+    [ps.emissions.Gaussian(2), ps.emissions.Gaussian(2, "full"), ps.emissions.GaussianMixture(2, 2)],
+    ids=["diag", "full", "mixture"],
+)
+def test_the_unit_of_the_data_does_not_matter(emission):
+    """As many E-steps in any unit, each to the same objective but for the logarithm of the unit."""
+    rng = np.random.default_rng(0)
+    values = series().values[:, [0, 0]] * [1.0, 3.0] + rng.normal(size=(800, 2))
+    histories = []
+    for unit in (1.0, 1e-3, 1e3):
+        data = ps.Sequences(unit * values, np.arange(0, 801, 100))
+        model = ps.HMM(3, emission, num_restarts=3)
+        fit = ps.em(model, data, num_steps=30, tol=0, accelerate=True)
+        histories.append(fit.history + 2 * np.log(unit))
+    np.testing.assert_allclose(histories[1:], [histories[0]] * 2, atol=1e-7)
+    assert all(np.array_equal(one[2::3] == one[1::3], histories[0][2::3] == histories[0][1::3]) for one in histories)
+
+
+def test_weights_of_probabilities_vanish_with_them():
+    """A number that runs to where its probability is 0 or 1 stops counting, whatever it is called."""
+    binary, mixture = ps.emissions.Bernoulli(1), ps.emissions.GaussianMixture(1, 2)
+    logits = torch.tensor([-60.0, 0.0, 60.0])
+    assert binary.weight("logits", logits).tolist() == pytest.approx([0.0, 1.0, 0.0], abs=1e-9)
+    weights = mixture.weight("weight_logits", torch.tensor([[0.0, -80.0], [50.0, 50.0]]))
+    torch.testing.assert_close(weights, torch.tensor([[1.0, 0.0], [0.5**0.5, 0.5**0.5]]))
+    assert mixture.weight("log_scale", torch.tensor([-80.0])).item() == 1.0

@@ -223,3 +223,67 @@ def test_what_is_missing_is_neither_counted_nor_scored():
     fits = [ps.em(ps.HMM(2, ps.emissions.Categorical(6)), d, num_steps=1) for d in (data, longer)]
     np.testing.assert_allclose(fits[0].history, fits[1].history, rtol=1e-12)
     torch.testing.assert_close(fits[0].model.emission.probs, fits[1].model.emission.probs)
+
+
+def levels(scale=1.0, seed=0):
+    """Two levels 5,000 standard deviations apart."""
+    rng = np.random.default_rng(seed)
+    states = np.cumsum(rng.random(400) < 0.05) % 2
+    return ps.Sequences.from_list([scale * (5000.0 * states + rng.normal(size=400))[:, None]]), states
+
+
+@pytest.mark.parametrize("covariance", ["diag", "full", "spherical", "tied"])
+def test_states_are_as_narrow_as_their_data(covariance):
+    data, states = levels()
+    model = ps.HMM(2, ps.emissions.Gaussian(1, covariance), num_restarts=3, start="kmeans")
+    ps.em(model, data)
+    of_state = np.array([data.values[states == k].var() for k in (0, 1)])
+    expected = np.full(2, np.average(of_state, weights=np.bincount(states))) if covariance == "tied" else of_state
+    found = np.sort(model.emission.covariances.detach().numpy()[:, :, 0, 0], axis=1)
+    np.testing.assert_allclose(found, np.tile(np.sort(expected), (3, 1)), rtol=1e-6)
+
+
+def test_an_outlier_does_not_widen_the_rest():
+    values = np.random.default_rng(0).normal(size=(500, 1))
+    values[250] = 1e5
+    model = ps.HMM(2, ps.emissions.Gaussian(1), num_restarts=3, start="kmeans")
+    ps.em(model, ps.Sequences.from_list([values]))
+    rest = np.delete(values, 250)
+    covered = model.emission.covariances.flatten(1).amax(1)
+    np.testing.assert_allclose(covered.detach(), rest.var(), rtol=1e-3)
+
+
+@pytest.mark.parametrize("emission", [ps.emissions.Gaussian(1, "full"), ps.emissions.GaussianMixture(1, 2)])
+def test_the_floor_follows_the_data_of_each_fit(emission):
+    """Fitted to one unit and then to another, a model ends where it ends from a fit of the second alone."""
+    (large, _), (small, _) = levels(1e9), levels(1.0)
+    again, once = (ps.HMM(2, emission, start="kmeans") for _ in range(2))
+    ps.em(again, large)
+    with torch.no_grad():
+        again.emission.mean *= 1e-9
+    ps.em(again, small)
+    ps.em(once, small)
+    assert torch.equal(again.emission.scale, once.emission.scale)
+    np.testing.assert_allclose(
+        -ps.evaluate(again, small).nats_per_token, -ps.evaluate(once, small).nats_per_token, atol=0.01
+    )
+    before = again.emission.scale.clone()
+    ps.fit_gradient(again, large, num_steps=1)
+    assert (again.emission.scale > 1e8 * before).all()
+
+
+def test_given_parameters_are_where_a_fit_begins():
+    """Whatever the data's scale: the first objective is that of the parameters as they were given."""
+    data, _ = levels()
+    emission = ps.emissions.Gaussian.from_parameters([[0.0], [5000.0]], [[0.5], [2.0]])
+    model = ps.HMM.from_parameters([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], emission)
+    given_ = -ps.evaluate(model, data).nats_per_token
+    np.testing.assert_allclose(ps.em(model, data, num_steps=1).history[0], given_, rtol=1e-12)
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((5, 1)), casino(2).batch(), [[0, 1]], None])
+def test_what_is_no_data_set_is_refused(wrong):
+    model = ps.HMM(2, ps.emissions.Categorical(6))
+    for fit in (ps.em, ps.fit_gradient):
+        with pytest.raises(ps.InputError, match=f"data holds a {type(wrong).__name__}; expected Sequences"):
+            fit(model, wrong)

@@ -40,6 +40,21 @@ def test_the_objective_is_that_of_em(problem):
     assert all(not p.isnan().any() for p in model.parameters())
 
 
+@pytest.mark.parametrize("emission", [E.Categorical(4), E.Gaussian(1, "full")], ids=["symbols", "vectors"])
+def test_known_states_are_part_of_the_objective_as_in_em(emission):
+    rng = np.random.default_rng(0)
+    data = symbols(8) if emission.num_symbols else series(8)
+    known = np.where(rng.random(data.num_tokens) < 0.3, rng.integers(0, 2, data.num_tokens), -1)
+    data = ps.Sequences(data.values, data.offsets, states=known)
+    model = ps.HMM(2, emission, num_restarts=3)
+    other = copy.deepcopy(model)
+    steps = ps.em(other, data, num_steps=500, tol=1e-10)
+    fit = ps.fit_gradient(model, data, num_steps=300, learning_rate=0.1, **WHOLE)
+    np.testing.assert_allclose(fit.history[0], steps.history[0], rtol=1e-12)
+    np.testing.assert_allclose(fit.history[-1], np.nanmax(steps.history, axis=0), atol=2e-3)
+    assert (fit.history[-1] < -ps.evaluate(model, data).nats_per_token).all()  # the score leaves the states out
+
+
 @pytest.mark.parametrize(
     ("emission", "data"),
     [

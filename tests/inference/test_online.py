@@ -36,6 +36,48 @@ def test_it_reaches_what_full_em_reaches():
     assert reached == pytest.approx(best, abs=1e-3)
 
 
+@pytest.mark.parametrize("delay", [1.0, 10.0])
+@pytest.mark.parametrize(
+    "emission",
+    [ps.emissions.Categorical(27), ps.emissions.Bernoulli(3), ps.emissions.Poisson(3), ps.emissions.Gaussian(3)],
+    ids=lambda family: type(family).__name__,
+)
+def test_what_a_few_sequences_lack_is_not_impossible(emission, delay):
+    """Maximum likelihood from two sequences of twenty gives 0 to all that is rare."""
+    rng = np.random.default_rng(0)
+    rare = rng.random((50, 20, 3)) < 0.01
+    rows = rng.integers(0, 27, (50, 20)) if emission.num_symbols else rare.astype(float)
+    data, fitted = ps.Sequences.from_list(list(rows)), ps.HMM(2, emission, num_restarts=2)
+    start = copy.deepcopy(fitted)
+    fit = ps.em(fitted, data, num_steps=60, minibatch=2, delay=delay)
+    assert fit.stop_reason == ["max_steps"] * 2
+    assert np.isfinite(ps.evaluate(fitted, data).log_prob).all()
+    exact = ps.em(start, data, num_steps=1).history[0]
+    np.testing.assert_allclose(fit.history[0], exact, rtol=1e-12)  # step 0 has seen all sequences
+
+
+def test_a_minibatch_of_which_nothing_was_observed_says_nothing_of_the_objective():
+    rows = casino(6)
+    missing = [np.full(30, i in (1, 4)) for i in range(6)]
+    data = ps.Sequences.from_list(list(rows), missing=missing)
+    history = ps.em(model(2), data, num_steps=13, minibatch=1).history
+    repeats = (np.diff(history, axis=0) == 0).all(1)
+    assert repeats.sum() == 4  # two sequences in each of two passes
+    assert (history < -1).all()
+
+
+def test_small_batches_give_the_same_steps():
+    fits = [ps.em(model(), casino(20), num_steps=5, minibatch=7, max_tokens=n) for n in (40, 2**20)]
+    np.testing.assert_allclose(fits[0].history, fits[1].history, rtol=1e-12)
+
+
+def test_max_tokens_bounds_every_batch(monkeypatch):
+    sizes, e_step = [], ps.HMM.e_step
+    monkeypatch.setattr(ps.HMM, "e_step", lambda self, batch: sizes.append(batch.values.numel()) or e_step(self, batch))
+    ps.em(model(), casino(20), num_steps=3, minibatch=10, max_tokens=90)
+    assert max(sizes) == 90
+
+
 def test_one_minibatch_of_everything_is_one_step_of_em():
     data = casino(30)
     online, full = model(), model()
@@ -46,18 +88,19 @@ def test_one_minibatch_of_everything_is_one_step_of_em():
 
 
 def test_the_average_is_the_published_one():
-    """Statistics with weights (s + delay)^-decay, scaled up to all data, by hand."""
+    """Those of all data, then those of minibatches with weights (s + delay)^-decay, scaled up, by hand."""
     data, decay, delay = casino(12), 0.7, 3.0
     online, hand = model(1), model(1)
-    ps.em(online, data, num_steps=5, minibatch=4, decay=decay, delay=delay, seed=7)
+    ps.em(online, data, num_steps=6, minibatch=4, decay=decay, delay=delay, seed=7)
     rng = np.random.default_rng(7)
     rows = np.concatenate([rng.permutation(12), rng.permutation(12)])
-    average = None
-    for s in range(5):
-        one = hand.e_step(data.batch(rows[4 * s : 4 * s + 4]))
-        now = [3 * value for value in one[1:]]
+    one = hand.e_step(data.batch())
+    average = one[1:]
+    hand.m_step(one)
+    for s in range(1, 6):
+        one = hand.e_step(data.batch(rows[4 * s - 4 : 4 * s]))
         weight = (s + delay) ** -decay
-        average = now if average is None else [(1 - weight) * a + weight * n for a, n in zip(average, now, strict=True)]
+        average = [(1 - weight) * a + weight * 3 * n for a, n in zip(average, one[1:], strict=True)]
         hand.m_step(one._make([one[0], *average]))
     torch.testing.assert_close(online.transition, hand.transition)
     torch.testing.assert_close(online.emission.probs, hand.emission.probs)
@@ -65,8 +108,8 @@ def test_the_average_is_the_published_one():
 
 def test_the_objective_estimates_that_of_all_data():
     data, start = casino(), model()
-    exact = ps.em(copy.deepcopy(start), data, num_steps=1).history[0]
-    estimates = [ps.em(copy.deepcopy(start), data, num_steps=1, minibatch=50, seed=s).history[0] for s in range(20)]
+    exact = ps.em(copy.deepcopy(start), data, num_steps=2).history[1]
+    estimates = [ps.em(copy.deepcopy(start), data, num_steps=2, minibatch=50, seed=s).history[1] for s in range(20)]
     error = np.std(estimates, axis=0) / np.sqrt(20)
     assert (np.abs(np.mean(estimates, axis=0) - exact) < 4 * error).all()
     assert np.std(estimates) > 0

@@ -352,3 +352,25 @@ def test_unigram_begins_with_the_frequencies_of_the_data():
     mean = model.emission.probs.detach().mean(dim=(0, 1)).numpy()
     np.testing.assert_allclose(mean, frequency, atol=0.02)
     assert model.emission.probs.std(dim=1).mean() > 0.01
+
+
+@pytest.mark.parametrize("symbolic", [False, True])
+def test_clusters_bear_the_numbers_of_the_states_that_are_known(symbolic):
+    """Of three well-separated states, a tenth of the tokens are labelled: every restart finds all names."""
+    rng = np.random.default_rng(0)
+    truth = (np.cumsum(rng.random(600) < 0.1) * 2) % 3  # 0, 2, 1, 0, ...: not the order in which they occur
+    values = 3 * truth + rng.integers(0, 3, 600) if symbolic else 10.0 * truth[:, None] + rng.normal(size=(600, 1))
+    known = np.where(rng.random(600) < 0.1, truth, -1)
+    data = ps.Sequences.from_list([values], states=[known])
+    emission = ps.emissions.Categorical(9) if symbolic else ps.emissions.Gaussian(1)
+    model = ps.HMM(3, emission, num_restarts=5, start="kmeans")
+    initialize(model, data)
+    unlabelled = ps.Sequences.from_list([values]).batch()
+    agreement = (model.viterbi(unlabelled)[:, 0] == torch.from_numpy(truth)).double().mean(1)
+    assert (agreement > 0.95).all()
+
+
+def test_parameters_that_were_never_given_are_no_start():
+    model = ps.HMM(2, ps.emissions.Gaussian(1), start="parameters")
+    with pytest.raises(ps.InputError, match=r"start is 'parameters' and no parameters were given; build the model by"):
+        ps.em(model, ps.Sequences.from_list([[[0.0], [1.0]]]))

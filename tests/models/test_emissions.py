@@ -467,6 +467,40 @@ def test_impossible_families_are_refused(make, sentence):
         make()
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda bad: Gaussian.from_parameters([[bad], [1.0]], [[1.0], [1.0]]),
+        lambda bad: Gaussian.from_parameters([[0.0], [1.0]], [[[1.0]], [[bad]]], "full"),
+        lambda bad: GaussianMixture.from_parameters([[0.5, 0.5]], [[[bad], [1.0]]], [[[1.0], [1.0]]]),
+        lambda bad: GaussianMixture.from_parameters([[0.5, bad]], [[[0.0], [1.0]]], [[[1.0], [1.0]]]),
+    ],
+)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_parameters_that_are_no_numbers_are_refused(make, bad):
+    with pytest.raises(ps.InputError, match=f"hold {bad}; expected finite numbers"):
+        make(bad)
+
+
+@pytest.mark.parametrize("apart", [0.0, 1.0, 5e3, 1e9])
+def test_given_covariances_are_kept_however_far_apart_the_means(apart):
+    means, variances = [[0.0, 0.0], [apart, -apart]], [[1.0, 4.0], [0.25, 9.0]]
+    full = np.array([[[1.0, 0.9], [0.9, 1.0]], [[4.0, -1.0], [-1.0, 0.3]]])
+    banks = {
+        "diag": (variances, [np.diag(v) for v in variances]),
+        "spherical": ([1.0, 0.25], [np.eye(2), 0.25 * np.eye(2)]),
+        "full": (full, full),
+        "tied": (full[0], full[[0, 0]]),
+    }
+    for kind, (given_, expected) in banks.items():
+        bank = Gaussian.from_parameters(means, given_, kind)
+        np.testing.assert_allclose(bank.covariances[0].detach(), expected, rtol=1e-12)
+        bank.project()
+        np.testing.assert_allclose(bank.covariances[0].detach(), expected, rtol=1e-12)
+    mixed = GaussianMixture.from_parameters([[0.5, 0.5]], [means], [variances])
+    np.testing.assert_allclose(mixed.variances[0, 0].detach(), variances, rtol=1e-12)
+
+
 def test_symbols_have_no_moments():
     bank = Categorical.from_parameters([[0.5, 0.5]])
     with pytest.raises(ps.InputError, match="symbols, which have no mean"):

@@ -111,6 +111,29 @@ def test_bad_requests_are_refused(action, sentence):
         symbols.forecast(ps.Sequences.from_list([[0]]).batch(), 1)
 
 
+def test_an_impossible_sequence_has_no_forecast():
+    bank = ps.emissions.Poisson.from_parameters([[0.0], [3.0]])
+    model = ps.HMM.from_parameters([1.0, 0.0], np.eye(2), bank)
+    data = ps.Sequences.from_list([np.array([[0.0]]), np.array([[0.0], [2.0]])])
+    with pytest.raises(ps.InputError, match=r"sequences \[1\] are impossible under this model \(restarts \[0\]\)"):
+        model.forecast(data.batch(), 1)
+    assert model.forecast(data[:1].batch(), 1).mean.item() == 0
+    symbols = ps.HMM.from_parameters([1.0, 0.0], np.eye(2), np.eye(2))
+    with pytest.raises(ps.InputError, match=r"sequences \[0\] are impossible"):
+        symbols.symbols_ahead(ps.Sequences.from_list([[1]]).batch(), 1)
+
+
+def test_known_states_count_as_observed():
+    x = [np.array([[2.5], [2.5]])]
+    for state in (0, 1):
+        known = ps.Sequences.from_list(x, states=[[-1, state]])
+        found = gaussian().forecast(known.batch(), 1).mean.item()
+        assert found == pytest.approx(5 * TRANSITION[state][1])
+        model = ps.HMM.from_parameters(INITIAL, TRANSITION, [[0.5, 0.5], [0.1, 0.9]])
+        ahead = model.symbols_ahead(ps.Sequences.from_list([[0, 0]], states=[[-1, state]]).batch(), 1)[0, 0, 0]
+        torch.testing.assert_close(ahead, torch.tensor(TRANSITION[state]).double() @ model.emission.probs[0].detach())
+
+
 def test_cumulative_probabilities_are_those_of_scipy():
     x = torch.tensor([[-1.0], [0.0], [0.5], [1.0], [7.0]], dtype=torch.float64)
     families = ps.emissions

@@ -79,6 +79,14 @@ def test_drawing_follows_the_inputs(generator):
         assert abs(after.mean() - p) < 5 * (p * (1 - p) / len(after)) ** 0.5
 
 
+def test_what_is_drawn_has_the_lengths_of_the_inputs(generator):
+    model, data = model_and_data(restarts=1)
+    drawn = model.simulate_given(data.source, generator)
+    assert drawn.lengths.tolist() == [4, 1, 3]
+    assert set(drawn.states.tolist()) <= {0, 1}
+    assert model.token_log_prob(drawn.batch()).isfinite().all()
+
+
 @pytest.mark.parametrize(
     ("action", "sentence"),
     [
@@ -86,6 +94,17 @@ def test_drawing_follows_the_inputs(generator):
         (lambda m, d: ps.em(m, d), "fit_gradient"),
         (lambda m, d: m.select(0).sample(1, 3), "simulate_given"),
         (lambda m, d: m.forecast(d.batch(), 2), "without inputs"),
+        (lambda m, d: m.symbols_ahead(d.batch(), 2), "without inputs"),
+        (lambda m, d: m.program(d.batch()), "no Pyro program with inputs"),
+        (
+            lambda m, d: m.select(0).simulate_given(ps.Sequences.from_list([np.zeros((3, 5))])),
+            r"inputs of 2 dimensions and received \(5,\)",
+        ),
+        (lambda m, d: m.select(0).simulate_given(ps.Sequences.from_list([[0, 1]])), "received symbols"),
+        (
+            lambda m, d: m.select(0).simulate_given(ps.Sequences.from_list([np.full((3, 2), np.nan)])),
+            "every token of source is missing",
+        ),
         (
             lambda m, d: m.token_log_prob(
                 ps.Sequences.from_list([[0, 1]], source=ps.Sequences.from_list([np.zeros((3, 2))])).batch()

@@ -42,6 +42,28 @@ def random_potentials(
     )
 
 
+def underflowing_potentials(dtype: torch.dtype, matrices: int = 1) -> Potentials:
+    """States come in order, and token 1 is 2,000 nats likelier in the state where no sequence can be yet.
+
+    Token 3 is impossible; sequence 4 has it after beliefs were lost, sequence 5 comes to a state that it cannot reach.
+    """
+    order = torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.25, 0.75], [0.0, 0.0, 1.0]], dtype=dtype)
+    never = -math.inf
+    rows = [[0.0, -3, -5], [-2000, -2001, 0], [-1, -1.5, -1], [never, never, never], [-1, never, never], [-1, -1, -9]]
+    return Potentials(
+        initial=torch.tensor([[[1.0, 0.0, 0.0]]], dtype=dtype),
+        transition=order.expand(1, matrices, 3, 3).contiguous(),
+        log_emission=torch.tensor([rows], dtype=dtype),
+        index=torch.tensor([[0, 1, 2, 1], [0, 0, 2, 0], [1, 0, 1, 2], [2, 2, 2, 2], [1, 1, 5, 3], [1, 1, 1, 4]]),
+        lengths=torch.tensor([3, 4, 4, 2, 4, 4]),
+        step=torch.tensor([[0, 1, 0, 1]] * 6) if matrices > 1 else None,
+    )
+
+
+def double(p: Potentials) -> Potentials:
+    return p._replace(**{name: getattr(p, name).double() for name in ("initial", "transition", "log_emission")})
+
+
 @st.composite
 def potentials(draw):
     """K and T up to 4 and 5, ragged; with and without zeros, steps of their own, and initials of their own."""

@@ -5,11 +5,12 @@ import math
 import brute_force
 import pytest
 import torch
-from brute_force import potentials, random_potentials
+from brute_force import double, potentials, random_potentials, underflowing_potentials
 from hypothesis import given
 from hypothesis import strategies as st
 
 from probseq.ops import chain, chain_compiled, chain_tensor
+from probseq.ops.chain_tensor import take
 
 EXACT = {"atol": 1e-10, "rtol": 0}
 FORMS = {"tensor": {}, "walk": {"_FEW_SEQUENCES": 10**6}, "lanes": {"_FEW_SEQUENCES": 1},
@@ -30,6 +31,15 @@ def random_weights(p, seed=0):
     return torch.rand(len(p.index), dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) + 0.1
 
 
+def known_beliefs(p):
+    """After each token and before it, by enumeration."""
+    real = torch.arange(p.index.shape[1]) < p.lengths[:, None]
+    possible = brute_force.terms(p).roll(1, dims=-1) > -math.inf  # x_<t
+    possible[..., 0] = True
+    before = torch.where((possible & real)[..., None], brute_force.beliefs(p, "before"), 0.0)
+    return brute_force.beliefs(p, "past"), before
+
+
 # Laws, by enumeration
 
 
@@ -45,15 +55,30 @@ def test_counts_are_the_expectations_over_all_paths(form, p, seed):
         torch.testing.assert_close(one, other, **EXACT)
 
 
+@given(p=potentials(), seed=st.integers(0, 100))
+def test_one_pass_finds_value_and_gradient_of_the_weighted_log_likelihood(form, p, seed):
+    """Of a sum, whose gradient is made along with it; and of what sequences count for differently."""
+    weights = random_weights(p, seed)
+    wanted = [part.requires_grad_() for part in p[:3]]
+    twice = chain.token_log_prob(p).sum(dim=-1) * weights
+    once = chain.log_likelihood(p, weights)
+    torch.testing.assert_close(once, twice, **EXACT)
+    per_restart = torch.arange(1.0, 1 + len(once), dtype=torch.float64)[:, None].expand_as(once)
+    for given_gradient in (per_restart, per_restart * random_weights(p, 7)):
+        expected = torch.autograd.grad(twice, wanted, given_gradient, retain_graph=True)
+        for one, other in zip(
+            torch.autograd.grad(once, wanted, given_gradient, retain_graph=True), expected, strict=True
+        ):
+            torch.testing.assert_close(one, other, **EXACT)
+    with torch.no_grad():
+        torch.testing.assert_close(chain.log_likelihood(p, weights), twice.detach(), **EXACT)
+
+
 @given(p=potentials())
 def test_beliefs_are_the_shares_of_the_paths(form, p):
     torch.testing.assert_close(chain.posterior_marginals(p), brute_force.beliefs(p, "all"), **EXACT)
-    torch.testing.assert_close(chain.filtered(p), brute_force.beliefs(p, "past"), **EXACT)
-    real = torch.arange(p.index.shape[1]) < p.lengths[:, None]
-    possible = brute_force.terms(p).roll(1, dims=-1)[..., :, :] > -math.inf  # x_<t
-    possible[..., 0] = True
-    expected = torch.where(possible[..., None], brute_force.beliefs(p, "before"), 0.0)
-    torch.testing.assert_close(chain.predicted(p), expected * real[..., None], **EXACT)
+    for found, expected in zip((chain.filtered(p), chain.predicted(p)), known_beliefs(p), strict=True):
+        torch.testing.assert_close(found, expected, **EXACT)
 
 
 def test_counts_add_up(form):
@@ -81,18 +106,41 @@ def test_gradients_and_their_gradients_are_right(form, matrices, initials):
         assert torch.autograd.gradgradcheck(log_z, inputs)
 
 
+def both_gradients(p):
+    """Of the terms that are finite, once from the explicit backward pass and once from the recorded one."""
+    inputs = [part.clone().requires_grad_() for part in p[:3]]
+    value = chain.token_log_prob(chain.Potentials(*inputs, *p[3:]))
+    weights = torch.randn(value.shape, dtype=value.dtype, generator=torch.Generator().manual_seed(0))
+    total = (weights * value.masked_fill(value == -math.inf, 0.0)).sum()
+    return [torch.autograd.grad(total, inputs, retain_graph=True, create_graph=graph) for graph in (False, True)]
+
+
 @given(p=potentials())
 def test_second_path_of_the_gradient_gives_the_same_numbers(form, p):
     """With a graph, the backward pass is a plain recursion that autograd recorded."""
-    inputs = [part.clone().requires_grad_() for part in p[:3]]
-    value = chain.token_log_prob(chain.Potentials(*inputs, *p[3:]))
-    possible = value.sum(-1, keepdim=True) > -math.inf
-    total = torch.where(possible, value, 0.0).sum()
-    explicit = torch.autograd.grad(total, inputs, retain_graph=True)
-    recorded = torch.autograd.grad(total, inputs, create_graph=True)
-    for part, one, other in zip(p[:3], explicit, recorded, strict=True):
+    for part, explicit, recorded in zip(p[:3], *both_gradients(p), strict=True):
         factor = 1.0 if part is p.log_emission else part  # a probability of 0 may have any gradient
-        torch.testing.assert_close(one * factor, other * factor, **EXACT)
+        torch.testing.assert_close(explicit * factor, recorded * factor, **EXACT)
+
+
+@pytest.mark.parametrize("matrices", [1, 2])
+def test_second_path_of_the_gradient_knows_of_underflow(form, matrices):
+    p = underflowing_potentials(torch.float64, matrices)
+    for part, explicit, recorded in zip(p[:3], *both_gradients(p), strict=True):
+        factor = 1.0 if part is p.log_emission else part
+        torch.testing.assert_close(explicit * factor, recorded * factor, **EXACT)
+
+
+def test_two_states_that_never_mix_have_the_gradient_of_the_likelier(form):
+    log_emission = torch.tensor([[[0.0, -5000.0], [-6000.0, 0.0]]]).double().requires_grad_()
+    p = chain.Potentials(
+        initial=torch.full((1, 1, 2), 0.5).double(), transition=torch.eye(2).double()[None, None],
+        log_emission=log_emission, index=torch.tensor([[0, 1]]), lengths=torch.tensor([2]),
+    )  # fmt: skip
+    for graph in (False, True):
+        (found,) = torch.autograd.grad(chain.token_log_prob(p).sum(), log_emission, create_graph=graph)
+        assert found.tolist() == [[[0, 1], [0, 1]]]
+    assert torch.autograd.grad(found[0, 0, 1], log_emission)[0].isfinite().all()
 
 
 def test_only_what_needs_a_gradient_gets_one(form):
@@ -143,26 +191,29 @@ def test_an_impossible_sequence_scores_minus_infinity_and_counts_for_nothing(for
 @pytest.mark.parametrize("matrices", [1, 2])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_a_token_that_underflows_is_not_impossible(form, dtype, matrices):
-    """States come in order, and token 1 is 2,000 nats likelier in the state where no sequence can be yet."""
-    order = torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.25, 0.75], [0.0, 0.0, 1.0]], dtype=dtype)
-    p = chain.Potentials(
-        initial=torch.tensor([[[1.0, 0.0, 0.0]]], dtype=dtype),
-        transition=order.expand(1, matrices, 3, 3).contiguous(),
-        log_emission=torch.tensor([[[0.0, -3, -5], [-2000, -2001, 0], [-1, -1.5, -1]]], dtype=dtype),
-        index=torch.tensor([[0, 1, 2, 1], [0, 0, 2, 0], [1, 0, 1, 2], [2, 2, 2, 2]]),
-        lengths=torch.tensor([3, 4, 4, 2]),
-        step=torch.tensor([[0, 1, 0, 1]] * 4) if matrices > 1 else None,
-    )
-    weights = torch.tensor([1.0, 2.0, 0.5, 1.0], dtype=torch.float64)
+    p = underflowing_potentials(dtype, matrices)
+    exact = double(p)
+    weights = torch.tensor([1.0, 2.0, 0.5, 1.0, 3.0, 1.0], dtype=torch.float64)
     tolerance = {"atol": 1e-10 if dtype == torch.float64 else 1e-4, "rtol": 1e-7}
-    exact = p._replace(**{name: getattr(p, name).double() for name in ("initial", "transition", "log_emission")})
     torch.testing.assert_close(chain.token_log_prob(p).double(), brute_force.terms(exact), **tolerance)
     for one, other in zip(chain.expected_counts(p, weights), brute_force.counts(exact, weights), strict=True):
         torch.testing.assert_close(one.double(), other, **tolerance)
+    possible = take(p, torch.arange(4))
     grad = torch.randn(1, 4, 4, dtype=dtype, generator=torch.Generator().manual_seed(0))
     table = p.log_emission.clone().requires_grad_()
-    chain.token_log_prob(p._replace(log_emission=table)).backward(grad)
-    torch.testing.assert_close(table.grad.double(), brute_force.emission_gradient(exact, grad[0].double()), **tolerance)
+    chain.token_log_prob(possible._replace(log_emission=table)).backward(grad)
+    expected = brute_force.emission_gradient(double(possible), grad[0].double())
+    torch.testing.assert_close(table.grad.double(), expected, **tolerance)
+
+
+@pytest.mark.parametrize("matrices", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_belief_that_underflows_is_not_lost(form, dtype, matrices):
+    p = underflowing_potentials(dtype, matrices)
+    tolerance = {"atol": 1e-12 if dtype == torch.float64 else 1e-6, "rtol": 1e-7}
+    for found, expected in zip((chain.filtered(p), chain.predicted(p)), known_beliefs(double(p)), strict=True):
+        torch.testing.assert_close(found.double(), expected, **tolerance)
+        assert found.dtype == dtype
 
 
 def test_a_state_that_cannot_be_reached_does_no_harm(form):

@@ -10,7 +10,7 @@ import torch
 from brute_force import random_potentials
 
 import probseq as ps
-from probseq.ops import chain, chain_compiled, chain_tensor
+from probseq.ops import chain, chain_compiled, chain_tensor, paths
 
 CLOSE = {"rtol": 1e-12, "atol": 1e-12}
 STATES = [1, 2, 3, 5, 8, 9, 17, 24, 33]
@@ -116,14 +116,44 @@ assert os.wait()[1] == 0
         ({"lengths": torch.tensor([3])}, "lengths holds numbers from 3 to 3; expected 1 to 2"),
         ({"lengths": torch.tensor([0])}, "lengths holds numbers from 0 to 0"),
         ({"step": torch.tensor([[0, 1]])}, "step holds numbers from 0 to 1; expected 0 to 0"),
-        ({"transition": torch.eye(2)[None, None]}, r"transition \(1, 1, 2, 2\)"),
     ],
 )
 def test_what_would_be_read_out_of_bounds_is_refused(change, sentence):
     p = random_potentials(restarts=1, num=1, steps=2)._replace(**change)
-    for function in (chain.token_log_prob, chain.filtered):
+    for function in (chain.token_log_prob, chain.filtered, paths.viterbi):
         with pytest.raises(ps.InputError, match=sentence):
             function(p)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"transition": torch.eye(2).double()[None, None]}, r"transition \(1, 1, 2, 2\), .*expected .* \(R, L, K, K\)"),
+        ({"transition": torch.eye(3).double()[None, None].expand(2, 1, 3, 3)}, r"transition \(2, 1, 3, 3\)"),
+        ({"transition": torch.eye(3).double()[None]}, r"transition \(1, 3, 3\)"),
+        ({"step": torch.zeros(1, 1, dtype=torch.int64)}, r"step \(1, 1\); expected"),
+        ({"lengths": torch.tensor([2])}, r"lengths \(1,\)"),
+        ({"initial": torch.full((1, 4, 3), 1 / 3).double()}, r"initial \(1, 4, 3\)"),
+        ({"log_emission": torch.zeros(2, 4, 3).double()}, r"log_emission \(2, 4, 3\)"),
+        (
+            {"index": torch.zeros(0, 2, dtype=torch.int64), "lengths": torch.zeros(0, dtype=torch.int64)},
+            r"index \(0, 2",
+        ),
+    ],
+)
+def test_shapes_that_do_not_agree_are_refused(monkeypatch, compiled, change, sentence):
+    monkeypatch.setattr(chain_compiled, "suits", lambda table: compiled)
+    p = random_potentials(restarts=1, num=3, steps=2)._replace(**change)
+    for function in (chain.token_log_prob, chain.filtered, chain.predicted, paths.viterbi, paths.path_entropy):
+        with pytest.raises(ps.InputError, match=sentence):
+            function(p)
+
+
+def test_weights_of_other_sequences_are_refused():
+    for function in (chain.expected_counts, chain.log_likelihood):
+        with pytest.raises(ps.InputError, match=r"received weights \(1, 2, 1\) for index \(3, 2\)"):
+            function(random_potentials(restarts=1, num=3, steps=2), torch.ones(2, dtype=torch.float64))
 
 
 def test_a_million_steps_need_little_memory():

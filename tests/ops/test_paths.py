@@ -5,12 +5,13 @@ import math
 import brute_force
 import pytest
 import torch
-from brute_force import potentials, random_potentials
+from brute_force import double, potentials, random_potentials, underflowing_potentials
 from hypothesis import given
 from hypothesis import strategies as st
 
 import probseq as ps
 from probseq.ops import chain, paths
+from probseq.ops.chain_tensor import take
 
 EXACT = {"atol": 1e-10, "rtol": 0}
 
@@ -68,27 +69,45 @@ def test_the_best_of_k_is_viterbi_and_no_draw_is_better(p):
             assert (drawn[r, i] == -1).all()
 
 
-@given(p=potentials())
-def test_entropy_is_that_of_all_paths(p):
-    entropy = paths.path_entropy(p)
+def check_entropy(entropy, p):
     for r, i, _, table in sequences(p):
         share = brute_force.posterior(table) if table else {}
         expected = -sum(v * math.log(v) for v in share.values() if v > 0) if share else -math.inf
         assert entropy[r, i].item() == pytest.approx(expected, abs=1e-10)
 
 
+@given(p=potentials())
+def test_entropy_is_that_of_all_paths(p):
+    check_entropy(paths.path_entropy(p), p)
+
+
+@pytest.mark.parametrize("matrices", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_beliefs_that_underflow_leave_paths_and_their_entropy(dtype, matrices):
+    p = underflowing_potentials(dtype, matrices)
+    check_entropy(paths.path_entropy(p), double(p))
+    for i in range(len(p.index)):
+        many = take(p, torch.full((4000,), i))
+        check_frequencies(paths.sample_paths(many, torch.Generator().manual_seed(i))[0], double(p), i)
+
+
+def check_frequencies(draws, p, i):
+    """Of paths of sequence i, one a row."""
+    num, length = len(draws), int(p.lengths[i])
+    found = torch.zeros(num, dtype=torch.bool)
+    for path, share in brute_force.posterior(brute_force.joint(p, 0, i)).items():
+        own = (draws[:, :length] == torch.tensor(path)).all(-1)
+        found |= own
+        assert abs(own.double().mean().item() - share) <= 5 * (share * (1 - share) / num) ** 0.5 + 1e-3
+    assert (draws[:, length:] == -1).all()
+    assert found.all() or (draws == -1).all()
+
+
 @pytest.mark.parametrize("matrices", [1, 3])
 def test_draws_have_the_posterior_frequencies(generator, matrices):
     p = random_potentials(restarts=1, num=1, steps=4, states=2, matrices=matrices, seed=1)
     p = p._replace(lengths=torch.tensor([4]))
-    many = p._replace(
-        index=p.index.expand(4000, -1), lengths=p.lengths.expand(4000),
-        step=None if p.step is None else p.step.expand(4000, -1),
-    )  # fmt: skip
-    draws = paths.sample_paths(many, generator)[0]
-    for path, share in brute_force.posterior(brute_force.joint(p, 0, 0)).items():
-        frequency = (draws == torch.tensor(path)).all(-1).double().mean().item()
-        assert abs(frequency - share) <= 5 * (share * (1 - share) / 4000) ** 0.5 + 1e-3
+    check_frequencies(paths.sample_paths(take(p, torch.zeros(4000, dtype=torch.int64)), generator)[0], p, 0)
 
 
 def test_draws_follow_the_generator():

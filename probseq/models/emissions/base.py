@@ -29,7 +29,7 @@ class Emission(nn.Module):
     into the parameters of one distribution. All parameters are unconstrained, so that gradients, extrapolation and the
     outputs of a network reach all of them.
 
-    A new family of vectors writes `config`, `log_prob`, `draw`, `moments`, `cdf`, `table`, `collect`,
+    A new family of vectors writes `config`, `log_prob`, `draw`, `moments`, `cdf`, `log_affinity`, `table`, `collect`,
     `expected_log_prob`, `m_step` and `log_prior`, and is listed in ``FAMILIES``.
 
     Attributes:
@@ -79,6 +79,31 @@ class Emission(nn.Module):
             InputError: symbols, which have no order.
         """
         raise InputError(f"{type(self).__name__} emits symbols, which have no order; ask for their probabilities")
+
+    def log_affinity(self, first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Tensor:
+        r"""``(*B)``: :math:`\log \int \sqrt{p q}`, 0 where two distributions are the same and less elsewhere.
+
+        Reference:
+            A. Bhattacharyya (1943), "On a measure of divergence between two statistical populations defined by their
+            probability distributions".
+        """
+        raise NotImplementedError
+
+    def distances(self, first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Float[Tensor, "R J K"]:
+        r"""How far each of the distributions in one bank is from each in another, 0 to 1.
+
+        The Hellinger distance :math:`(1 - \int \sqrt{p q})^{1/2}`; of vectors with the geometric mean of the affinity
+        over the D numbers, as two vectors of many numbers would otherwise always be as far apart as can be.
+
+        Args:
+            first: parameters ``(R, J, ...)``.
+            second: parameters ``(R, K, ...)``; R is broadcast.
+        """
+        log_affinity = self.log_affinity(
+            {name: value[:, :, None] for name, value in first.items()},
+            {name: value[:, None] for name, value in second.items()},
+        )
+        return (-torch.expm1(log_affinity / self.support[1])).clamp(min=0).sqrt()
 
     def check_values(self, values: Tensor) -> None:
         """Raise `InputError` unless `values`, of any leading shape, are observations that the family can make."""
@@ -133,9 +158,12 @@ class Emission(nn.Module):
         """Free numbers in one parameter of one distribution."""
         return math.prod(self.shapes[name])
 
-    def log_table(self, batch: Batch) -> Float[Tensor, "R M K"]:
-        """Log-potentials of every state: one row for each observation of the padded batch, M = N T."""
-        raw, values = self.raw, batch.values.flatten(0, 1)
+    def log_table(self, batch: Batch, raw: dict[str, Tensor] | None = None) -> Float[Tensor, "R M K"]:
+        """Log-potentials of every state: one row for each observation of the padded batch, M = N T.
+
+        With `raw`, they are those of other parameters ``(R, K, ...)`` than the bank's own.
+        """
+        raw, values = self.raw if raw is None else raw, batch.values.flatten(0, 1)
         table: Tensor = Table.apply(self, values, tuple(raw), *raw.values())  # type: ignore[no-untyped-call]
         return table
 
@@ -190,11 +218,26 @@ class Emission(nn.Module):
         elif parameters.keys() == self.shapes.keys():
             self.project()
 
+    @torch.no_grad()
+    def rescale(self, data: Sequences) -> None:
+        """Let floor and prior follow the data of a fit; parameters stay, as far as the floor allows.
+
+        Raises:
+            InputError: values that the family cannot make.
+        """
+        if any(True for _ in self.buffers()):  # others have no use for a unit
+            self._look(data)
+            self.project()
+
     def _set(self, **parameters: Tensor) -> None:
         """Overwrite the parameters; where a number is NaN, nothing is known and the old value stays."""
         for name, value in parameters.items():
             own = getattr(self, name).data
             own.copy_(torch.where(value.isnan(), own, value.to(own.dtype)))
+
+    def weight(self, name: str, value: Tensor) -> Tensor:
+        """How much the square of a change of each entry of a parameter counts beside others, free of units."""
+        return torch.ones_like(value)
 
     def scatter(self, generator: torch.Generator) -> None:
         """Draw what a starting point leaves open: of a mixture, where in its state each component lies."""
@@ -232,6 +275,14 @@ class Emission(nn.Module):
     def _scaled(self, raw: dict[str, Tensor]) -> dict[str, Tensor]:
         """Parameters for standardised observations, turned into parameters for the observations themselves."""
         return raw
+
+
+def weight_of_log(value: Tensor) -> Tensor:
+    """How much the square of a change of the logarithm of a number counts: the less, the smaller the number.
+
+    A probability that runs to 0 makes equal steps of its logarithm for ever, and would hide how all others converge.
+    """
+    return value.clamp(max=0.0).mul(0.5).exp()
 
 
 def numbers(given: Array) -> Tensor:

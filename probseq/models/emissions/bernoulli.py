@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from probseq.errors import InputError
-from probseq.models.emissions.base import Emission, numbers
+from probseq.errors import InputError, check_whole
+from probseq.models.emissions.base import Emission, numbers, weight_of_log
 from probseq.models.emissions.dirichlet import check_concentration
 from probseq.models.emissions.table import linear, observed, weighted_sums
 from probseq.types import Array
@@ -40,8 +40,7 @@ class Bernoulli(Emission):
 
     def __init__(self, num_dims: int, concentration: float = 1.0) -> None:
         super().__init__()
-        if num_dims < 1:
-            raise InputError(f"num_dims is {num_dims}; expected 1 or more")
+        num_dims = check_whole("num_dims", num_dims)
         self.num_dims, self.support = num_dims, ("binary", num_dims)
         self.concentration = check_concentration("emission", concentration)
         self.shapes = {"logits": (num_dims,)}
@@ -91,6 +90,12 @@ class Bernoulli(Emission):
         below_one = torch.where(values < 0, 0.0, (-raw["logits"]).sigmoid())
         return torch.where(values < 1, below_one, 1.0)
 
+    def log_affinity(self, first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Tensor:
+        one, other = first["logits"].double(), second["logits"].double()
+        apart = (one.sigmoid().sqrt() - other.sigmoid().sqrt()) ** 2
+        apart = apart + ((-one).sigmoid().sqrt() - (-other).sigmoid().sqrt()) ** 2
+        return torch.log1p(-0.5 * apart.clamp(max=2)).sum(dim=-1)
+
     # A bank
 
     def table(self, raw: Mapping[str, Tensor], values: Float[Tensor, "M D"]) -> Float[Tensor, "R M K"]:
@@ -113,6 +118,10 @@ class Bernoulli(Emission):
     def m_step(self, statistics: Float[Tensor, "R K Q"]) -> None:
         ones, zeros = (statistics + (self.concentration - 1)).chunk(2, dim=-1)
         self._set(logits=ones.log() - zeros.log())  # NaN where both are 0
+
+    def weight(self, name: str, value: Tensor) -> Tensor:
+        """A probability that runs to 0 or to 1 counts less and less."""
+        return weight_of_log(-value.abs())
 
     def log_prior(self) -> Float[Tensor, "R"]:
         """Log-density of the Beta priors at the probabilities, without their constant."""

@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from probseq.data.batch import Batch
-from probseq.errors import InputError
-from probseq.models.emissions.base import Emission, numbers
+from probseq.errors import InputError, check_whole
+from probseq.models.emissions.base import Emission, numbers, weight_of_log
 from probseq.models.emissions.dirichlet import check_concentration, dirichlet_mode, log_dirichlet
 from probseq.types import Array
 
@@ -33,8 +33,7 @@ class Categorical(Emission):
 
     def __init__(self, num_symbols: int, concentration: float = 1.0) -> None:
         super().__init__()
-        if num_symbols < 1:
-            raise InputError(f"num_symbols is {num_symbols}; expected 1 or more")
+        num_symbols = check_whole("num_symbols", num_symbols)
         self.num_symbols = num_symbols
         self.concentration = check_concentration("emission", concentration)
         self.support = ("symbols", num_symbols)
@@ -86,9 +85,16 @@ class Categorical(Emission):
         probs = raw["logits"].softmax(dim=-1)
         return torch.multinomial(probs.reshape(-1, self.num_symbols), 1, generator=generator).view(probs.shape[:-1])
 
-    def log_table(self, batch: Batch) -> Float[Tensor, "R M K"]:
+    def distances(self, first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Float[Tensor, "R J K"]:
+        restarts = max(len(first["logits"]), len(second["logits"]))
+        one, other = (p["logits"].double().softmax(dim=-1).sqrt().expand(restarts, -1, -1) for p in (first, second))
+        # Not by matrix products, which lose the small distances.
+        result: Tensor = torch.cdist(one, other, compute_mode="donot_use_mm_for_euclid_dist") / 2**0.5
+        return result
+
+    def log_table(self, batch: Batch, raw: dict[str, Tensor] | None = None) -> Float[Tensor, "R M K"]:
         """Log-potentials: one row for each symbol, and a last row of zeros if a symbol is missing."""
-        table = self.logits.log_softmax(dim=-1).transpose(1, 2)
+        table = (self.raw if raw is None else raw)["logits"].log_softmax(dim=-1).transpose(1, 2)
         if not (batch.values < 0).any():
             return table
         return torch.cat([table, torch.zeros_like(table[:, :1])], dim=1)
@@ -104,6 +110,9 @@ class Categorical(Emission):
     @torch.no_grad()
     def m_step(self, statistics: Float[Tensor, "R K Q"]) -> None:
         self._set(logits=dirichlet_mode(statistics, self.concentration).log())
+
+    def weight(self, name: str, value: Tensor) -> Tensor:
+        return weight_of_log(value.log_softmax(dim=-1))
 
     def log_prior(self) -> Float[Tensor, "R"]:
         """Log-density of the Dirichlet prior at the parameters, without its constant."""

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from probseq.errors import InputError, unknown
 from probseq.models.emissions import dense, diagonal
-from probseq.models.emissions.base import numbers
-from probseq.models.emissions.reals import Reals
+from probseq.models.emissions.reals import VARIANCE_FLOOR, Reals, finite_numbers
 from probseq.types import Array
 
 COVARIANCES = ("diag", "full", "tied", "spherical")
+_DENSE_FLOOR = 1e-8  # eigenvalues below it are known to less than 8 digits, too few to tell whether EM climbs
 
 
 class Gaussian(Reals):
@@ -28,8 +28,9 @@ class Gaussian(Reals):
             states) or ``"spherical"`` (one variance for all entries).
         mean_strength: of the prior on the means, in observations at the data's location; 0 is maximum likelihood.
         covariance_strength: of the prior on the covariances, in observations with the data's variances.
-        variance_floor: the smallest variance, as a part of the data's variance of the same entry. Without it the
-            likelihood has no maximum: a state could shrink onto one observation.
+        variance_floor: the smallest variance, as a part of the data's variance of the same entry (and in every
+            direction). Without it the likelihood has no maximum: a state could shrink onto one observation. Default:
+            1e-12, and 1e-8 for ``"full"`` and ``"tied"``, whose rounding errors are larger.
 
     The parameters are ``mean`` ``(D,)`` and the logarithm of standard deviations, ``log_scale`` (``(D,)``, or ``(1,)``
     where spherical); for ``"full"`` and ``"tied"`` they are ``mean`` and ``packed_tril``, the lower triangle of the
@@ -61,12 +62,14 @@ class Gaussian(Reals):
         covariance: str = "diag",
         mean_strength: float = 0.0,
         covariance_strength: float = 0.0,
-        variance_floor: float = 1e-6,
+        variance_floor: float | None = None,
     ) -> None:
-        super().__init__(num_dims, mean_strength, covariance_strength, variance_floor)
         if covariance not in COVARIANCES:
             raise unknown("covariance", covariance, COVARIANCES)
-        self.covariance, self._is_dense = covariance, covariance in ("full", "tied")
+        is_dense = covariance in ("full", "tied")
+        floor = variance_floor if variance_floor is not None else _DENSE_FLOOR if is_dense else VARIANCE_FLOOR
+        super().__init__(num_dims, mean_strength, covariance_strength, floor)
+        self.covariance, self._is_dense = covariance, is_dense
         if self._is_dense:
             self.shapes = {"mean": (num_dims,), "packed_tril": (dense.packed_size(num_dims),)}
         else:
@@ -85,13 +88,13 @@ class Gaussian(Reals):
                 for ``"full"`` and ``(D, D)`` for ``"tied"``.
             covariance: the kind.
             prior: strengths and floor, as for the family itself; relative to location and scale of the K states taken
-                together, until `observe` has seen data.
+                together, until a fit has seen data. Before that, no given covariance is below the floor.
 
         Raises:
             InputError: shapes that do not fit, or covariances that are not positive definite.
         """
-        mean = numbers(means)
-        spread = numbers(covariances)
+        mean = finite_numbers("means", means)
+        spread = finite_numbers("covariances", covariances)
         if mean.ndim != 2:
             raise InputError(f"means have shape {tuple(mean.shape)}; expected (K, D)")
         states, dims = mean.shape
@@ -105,10 +108,10 @@ class Gaussian(Reals):
                 f"expected {expected}"
             )
         factor, variances = _given_factor(spread, covariance, dims)
-        new.double()._place(mean.mean(0), (variances + mean.var(0, correction=0)).sqrt())
+        named = new._named(factor)
+        new.double()._place_given(mean, variances, new.scale_tril(named).flatten(0, 1))
         bank = new.build(1, states)
-        bank._set(mean=mean[None], **new._named(factor))
-        bank.project()
+        bank._set(mean=mean[None], **named)
         return bank
 
     def config(self) -> dict[str, Any]:
@@ -186,6 +189,15 @@ class Gaussian(Reals):
             return log_scale
         return 0.5 * (2 * log_scale).exp().mean(dim=-1, keepdim=True).log()
 
+    def log_affinity(self, first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Tensor:
+        own = [self.scale_tril(raw).double() for raw in (first, second)]
+        middle = torch.linalg.cholesky(0.5 * (own[0] @ own[0].mT + own[1] @ own[1].mT))
+        log_scales = [tril.diagonal(dim1=-2, dim2=-1).log().sum(-1) for tril in (*own, middle)]
+        apart = (first["mean"].double() - second["mean"].double())[..., None]
+        apart = torch.linalg.solve_triangular(middle, apart.expand(*middle.shape[:-1], 1), upper=False)[..., 0]
+        result: Tensor = 0.5 * (log_scales[0] + log_scales[1]) - log_scales[2] - 0.125 * apart.square().sum(dim=-1)
+        return result
+
     # A bank
 
     def table(self, raw: Mapping[str, Tensor], values: Float[Tensor, "M D"]) -> Float[Tensor, "R M K"]:
@@ -220,6 +232,12 @@ class Gaussian(Reals):
 
     def _named(self, factor: Tensor) -> dict[str, Tensor]:
         return {"packed_tril": dense.pack(factor)} if self._is_dense else {"log_scale": factor}
+
+    def weight(self, name: str, value: Tensor) -> Tensor:
+        if name != "packed_tril":
+            return super().weight(name, value)
+        row, column = dense.places(self.num_dims, self.scale.device)
+        return torch.where(row == column, torch.ones_like(value), self.scale[row] ** -2)
 
     def log_prior(self) -> Float[Tensor, "R"]:
         raw = self.raw

@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from probseq.errors import InputError
+from probseq.errors import InputError, check_whole
 from probseq.models.emissions import diagonal
-from probseq.models.emissions.base import numbers
+from probseq.models.emissions.base import weight_of_log
 from probseq.models.emissions.dirichlet import check_concentration, dirichlet_mode, log_dirichlet
-from probseq.models.emissions.reals import Reals
+from probseq.models.emissions.reals import VARIANCE_FLOOR, Reals, finite_numbers
 from probseq.models.emissions.table import blocks
 from probseq.types import Array
 
@@ -51,11 +51,10 @@ class GaussianMixture(Reals):
         weight_concentration: float = 1.0,
         mean_strength: float = 0.0,
         covariance_strength: float = 0.0,
-        variance_floor: float = 1e-6,
+        variance_floor: float = VARIANCE_FLOOR,
     ) -> None:
         super().__init__(num_dims, mean_strength, covariance_strength, variance_floor)
-        if num_components < 1:
-            raise InputError(f"num_components is {num_components}; expected 1 or more")
+        num_components = check_whole("num_components", num_components)
         self.num_components = num_components
         self.weight_concentration = check_concentration("weight", weight_concentration)
         size = (num_components, num_dims)
@@ -70,12 +69,13 @@ class GaussianMixture(Reals):
             means: ``(K, C, D)``.
             variances: ``(K, C, D)``.
             prior: as for the family itself; relative to location and scale of all components taken together, until
-                `observe` has seen data.
+                a fit has seen data. Before that, no given variance is below the floor.
 
         Raises:
             InputError: shapes that do not fit, weights that are no probabilities, variances that are not positive.
         """
-        weight, mean, variance = (numbers(one) for one in (weights, means, variances))
+        given = {"weights": weights, "means": means, "variances": variances}
+        weight, mean, variance = (finite_numbers(*one) for one in given.items())
         if mean.ndim != 3 or variance.shape != mean.shape or weight.shape != mean.shape[:2]:
             raise InputError(
                 f"weights have shape {tuple(weight.shape)}, means {tuple(mean.shape)} and variances "
@@ -86,7 +86,7 @@ class GaussianMixture(Reals):
         if not ((variance > 0) & variance.isfinite()).all():
             raise InputError("variances have to be positive; received one that is not")
         new = cls(mean.shape[2], mean.shape[1], **prior).double()
-        new._place(mean.mean((0, 1)), (variance.mean((0, 1)) + mean.flatten(0, 1).var(0, correction=0)).sqrt())
+        new._place_given(mean.flatten(0, 1), variance.mean((0, 1)), torch.diag_embed(variance.sqrt()).flatten(0, 1))
         bank = new.build(1, len(mean))
         bank._set(weight_logits=weight.log()[None], mean=mean[None], log_scale=0.5 * variance.log()[None])
         return bank
@@ -157,6 +157,13 @@ class GaussianMixture(Reals):
         below: Tensor = torch.special.ndtr(z)
         return (raw["weight_logits"].softmax(dim=-1)[..., None] * below).sum(dim=-2)
 
+    def log_affinity(self, first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Tensor:
+        r"""The cosine of the angle between two densities, :math:`\log (\int p q / \sqrt{\int p^2 \int q^2})`.
+
+        The integral of the square root of a mixture has no closed form.
+        """
+        return _log_overlap(first, second) - 0.5 * (_log_overlap(first, first) + _log_overlap(second, second))
+
     # A bank
 
     def _joint(self, raw: Mapping[str, Tensor], values: Tensor) -> Float[Tensor, "R K C m"]:
@@ -210,12 +217,26 @@ class GaussianMixture(Reals):
         weights = torch.zeros_like(self.weight_logits)
         self._set(weight_logits=weights, mean=mean + variance.sqrt() * noise, log_scale=0.5 * variance.log())
 
+    def weight(self, name: str, value: Tensor) -> Tensor:
+        if name == "weight_logits":
+            return weight_of_log(value.log_softmax(dim=-1))
+        return super().weight(name, value)
+
     def log_prior(self) -> Float[Tensor, "R"]:
         raw = self.raw
         prior = self._prior(self.scale.dtype)
         of_mean, of_variance = diagonal.log_prior(raw["mean"] - self.location, raw["log_scale"], prior)
         of_weights = log_dirichlet(self.weights, self.weight_concentration).sum(-1)
         return of_weights + (of_mean + of_variance).sum((-2, -1))
+
+
+def _log_overlap(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Tensor:
+    r"""``(*B)``: :math:`\log \int p q`, from every pair of components."""
+    one, other = ({name: value.double() for name, value in raw.items()} for raw in (first, second))
+    scale = 0.5 * torch.logaddexp(2 * one["log_scale"][..., :, None, :], 2 * other["log_scale"][..., None, :, :])
+    of_pairs = diagonal.log_prob(one["mean"][..., :, None, :], scale, other["mean"][..., None, :, :])
+    weights = [raw["weight_logits"].log_softmax(dim=-1) for raw in (one, other)]
+    return (of_pairs + weights[0][..., None] + weights[1][..., None, :]).logsumexp(dim=(-2, -1))
 
 
 def _spread(num: int, num_dims: int) -> Tensor:

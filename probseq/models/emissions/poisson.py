@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from probseq.data.sequences import Sequences
-from probseq.errors import InputError
-from probseq.models.emissions.base import Emission, numbers
+from probseq.errors import InputError, check_whole
+from probseq.models.emissions.base import Emission, numbers, weight_of_log
 from probseq.models.emissions.reals import location_and_scale
 from probseq.models.emissions.table import linear, observed, weighted_sums
 from probseq.types import Array
@@ -41,8 +41,7 @@ class Poisson(Emission):
 
     def __init__(self, num_dims: int = 1, prior_shape: float = 1.0, prior_rate: float = 0.0) -> None:
         super().__init__()
-        if num_dims < 1:
-            raise InputError(f"num_dims is {num_dims}; expected 1 or more")
+        num_dims = check_whole("num_dims", num_dims)
         if not (1.0 <= prior_shape < float("inf") and 0.0 <= prior_rate < float("inf")):
             raise InputError(
                 f"prior_shape is {prior_shape} and prior_rate {prior_rate}; expected a shape of 1 or more and a "
@@ -114,6 +113,10 @@ class Poisson(Emission):
         rate, whole = raw["log_rate"].exp(), values.floor()
         return torch.where(whole < 0, 0.0, torch.special.gammaincc(whole.clamp(min=0) + 1, rate))
 
+    def log_affinity(self, first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Tensor:
+        apart = (first["log_rate"].double() / 2).exp() - (second["log_rate"].double() / 2).exp()
+        return -0.5 * apart.square().sum(dim=-1)
+
     # A bank
 
     def table(self, raw: Mapping[str, Tensor], values: Float[Tensor, "M D"]) -> Float[Tensor, "R M K"]:
@@ -144,6 +147,9 @@ class Poisson(Emission):
         rate = (total + (self.prior_shape - 1)) / (weight + self.prior_rate)
         known = (weight > 0) | ((rate > 0) & rate.isfinite())  # without data, a mode at 0 or infinity says nothing
         self._set(log_rate=torch.where(known, rate.log(), torch.nan))
+
+    def weight(self, name: str, value: Tensor) -> Tensor:
+        return weight_of_log(value)
 
     def log_prior(self) -> Float[Tensor, "R"]:
         """Log-density of the Gamma priors at the rates, without their constant."""

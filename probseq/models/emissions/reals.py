@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 
 from probseq.data.sequences import Sequences
-from probseq.errors import InputError
-from probseq.models.emissions.base import Emission
+from probseq.errors import InputError, check_whole
+from probseq.models.emissions.base import Emission, numbers
 from probseq.models.emissions.diagonal import Prior
+from probseq.types import Array
+
+VARIANCE_FLOOR = 1e-12  # of the data's variance: a millionth of their standard deviation
 
 
 class Reals(Emission):
@@ -19,7 +22,8 @@ class Reals(Emission):
 
     The prior is stated in observations: as if `mean_strength` of them at the data's location had been seen by every
     mean, and `covariance_strength` of them with the data's variances by every covariance. No variance is smaller than
-    `variance_floor` times that of the data. Location and scale are those that `observe` saw, and 0 and 1 before.
+    `variance_floor` times that of the data. Location and scale are those of the data of the last fit, which every fit
+    looks at, and 0 and 1 before the first.
     """
 
     location: Tensor
@@ -27,8 +31,7 @@ class Reals(Emission):
 
     def __init__(self, num_dims: int, mean_strength: float, covariance_strength: float, variance_floor: float) -> None:
         super().__init__()
-        if num_dims < 1:
-            raise InputError(f"num_dims is {num_dims}; expected 1 or more")
+        num_dims = check_whole("num_dims", num_dims)
         strengths = {"mean_strength": mean_strength, "covariance_strength": covariance_strength}
         for name, value in strengths.items():
             if not 0.0 <= value < float("inf"):
@@ -56,12 +59,40 @@ class Reals(Emission):
         """``(D,)``: the smallest log-standard deviation of every entry."""
         return 0.5 * math.log(self.variance_floor) + self.scale.log()
 
+    def weight(self, name: str, value: Tensor) -> Tensor:
+        return torch.ones_like(value) / self.scale.square() if name == "mean" else torch.ones_like(value)
+
     def _look(self, data: Sequences) -> None:
         self._place(*location_and_scale(self, data))
 
     def _place(self, location: Tensor, scale: Tensor) -> None:
         self.location.copy_(location)
         self.scale.copy_(scale)
+
+    def _place_given(self, means: Tensor, variances: Tensor, tril: Tensor) -> None:
+        """Take location and scale from given parameters, the scale so small that the floor leaves all of them alone.
+
+        Args:
+            means: ``(M, D)``.
+            variances: ``(D,)``, what the distributions vary by on average.
+            tril: ``(M, D, D)`` Cholesky factors of their covariances.
+        """
+        scale = (variances + means.var(0, correction=0)).sqrt()
+        smallest = torch.linalg.svdvals(tril / scale[:, None]).min()  # the least standard deviation in any direction
+        room = smallest / math.sqrt(2 * self.variance_floor)
+        self._place(means.mean(0), scale * room.clamp(max=1.0))
+
+
+def finite_numbers(name: str, given: Array) -> Tensor:
+    """Parameters that a user gave, in float64.
+
+    Raises:
+        InputError: a number among them is NaN or infinite.
+    """
+    made = numbers(given)
+    if not made.isfinite().all():
+        raise InputError(f"{name} hold {made[~made.isfinite()][0].item()}; expected finite numbers")
+    return made
 
 
 def location_and_scale(emission: Emission, data: Sequences) -> tuple[Tensor, Tensor]:

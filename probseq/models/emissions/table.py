@@ -21,7 +21,7 @@ class Table(torch.autograd.Function):
 
     .. math::
         \nabla_\theta \sum_{mk} G_{mk} \log p(x_m \mid \theta_k)
-        = \nabla_\theta \, \mathrm{E}\Big[\sum_{mk} G_{mk} \log p(x_m, h_m \mid \theta_k)\Big]
+        = \nabla_\theta \, \mathrm{E}\left[\sum_{mk} G_{mk} \log p(x_m, h_m \mid \theta_k)\right]
 
     with h what is missing or hidden in an observation, distributed as the present parameters say. The right side
     depends on the data through their sufficient statistics with weights G alone, so the backward pass costs what an
