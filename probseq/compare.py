@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probseq.data.sequences import Sequences
+from probseq.data.sequences import Sequences, check_sequences
 from probseq.errors import InputError
-from probseq.evaluate import Score, check_sequences, evaluate, standard_error_of_sum
+from probseq.evaluate import Score, evaluate, standard_error_of_sum
 from probseq.inference.run import Fit
 from probseq.models.base import SequenceModel
 from probseq.restarts import RestartSummary
@@ -47,6 +47,7 @@ _FOOTNOTES = {
     "estimate": "~  an estimate; its Monte Carlo standard error in nats per token: ",
     "density": "densities of real vectors: the numbers depend on the unit of measurement, the differences do not; a "
     "density has no perplexity",
+    "draws": "the probability of a sequence is its average over draws from a posterior (log-mean-exp); so many draws: ",
 }
 
 
@@ -164,6 +165,8 @@ class Comparison:
             errors = {name: float(self.test[name].monte_carlo_error[self.chosen[name]]) for name in estimates}
             listed = (f"{name} {_number(error, '{:.4f}', 'unknown')}" for name, error in errors.items())
             notes.append(_FOOTNOTES["estimate"] + ", ".join(listed))
+        if draws := [f"{name} {num}" for name in self.ranking if (num := getattr(self.models[name], "num_draws", 0))]:
+            notes.append(_FOOTNOTES["draws"] + ", ".join(draws))
         return notes
 
     def to_text(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kinds import BINARY, COUNTS, PLANE, REALS, SYMBOLS, Kind
@@ -56,6 +56,10 @@ def _em(model, train, validation):
     return ps.em(model, train, num_steps=30)
 
 
+def _svi(model, train, validation):
+    return ps.svi(model, train, num_steps=40, learning_rate=0.2, batch_size=20)
+
+
 def _counts(model, train, validation):
     return ps.fit_counts(model, train, validation)
 
@@ -68,10 +72,28 @@ def _hmm(name: str, emission: Any, kind: Kind = SYMBOLS, model: type[ps.HMM] = p
     return Case(
         name,
         lambda restarts, seed: model(3, emission, num_restarts=restarts, seed=seed, **options),
-        _em,
+        _svi if model is ps.BayesianHMM else _em,
         kind,
         gaps=True,
     )
+
+
+def _posterior(name: str, emission: Any, kind: Kind = SYMBOLS) -> Case:
+    """Four draws for each restart; a fit by variational Bayes puts others in their place."""
+
+    def build(num_restarts: int, seed: int) -> ps.PosteriorHMM:
+        draws = ps.HMM(3, emission, num_restarts=4 * num_restarts, seed=seed)
+        initialize(draws, kind.structured(20, 9))
+        return ps.PosteriorHMM(draws, num_draws=4)
+
+    def fit(model: ps.PosteriorHMM, train: ps.Sequences, validation: ps.Sequences) -> ps.Fit:
+        numbers = [first // 4 for first in model.draws.numbers[::4]]
+        start = ps.VariationalHMM(3, emission, num_restarts=max(numbers) + 1).take(numbers)
+        fit = _em(start, train, validation)
+        model.draws.load_state_dict(start.posterior(4).draws.state_dict())
+        return replace(fit, model=model)
+
+    return Case(name, build, fit, kind, gaps=True)
 
 
 families = ps.emissions
@@ -96,6 +118,10 @@ CASES = [
     _hmm("hmm-mixture", families.GaussianMixture(1, num_components=2), REALS),
     _hmm("hmm-variational", families.Categorical(3), model=ps.VariationalHMM, transition_concentration=0.5),
     _hmm("hmm-variational-gaussian", families.Gaussian(2, covariance="full"), PLANE, model=ps.VariationalHMM),
+    _posterior("hmm-posterior", families.Categorical(3)),
+    _posterior("hmm-posterior-gaussian", families.Gaussian(1), REALS),
+    _hmm("hmm-bayesian", families.Categorical(3), model=ps.BayesianHMM, transition_concentration=0.5),
+    _hmm("hmm-bayesian-structured", families.Gaussian(1), REALS, model=ps.BayesianHMM, guide="structured"),
     _net("rnn", lambda: ps.RNN(3, hidden_dim=8)),
     _net("gru", lambda: ps.GRU(3, hidden_dim=8)),
     _net("lstm", lambda: ps.LSTM(3, hidden_dim=8)),

@@ -201,7 +201,7 @@ def test_fitting_improves_the_objective(case):
     assert np.isfinite(fit.history[0]).all()
     for r in range(model.num_restarts):
         curve = fit.history[: fit.num_steps[r], r]
-        if isinstance(model, ps.HMM):
+        if isinstance(model, ps.HMM) and not isinstance(model, ps.BayesianHMM):  # its objective is an estimate
             assert (np.diff(curve) >= -1e-9).all()
         assert curve[-1] >= curve[0] if len(curve) == 1 else curve[-1] > curve[0]
 
@@ -229,7 +229,7 @@ def test_bad_requests_are_refused(case):
 
 
 def test_fitting_nothing_is_refused(case):
-    empty = ps.Sequences(case.kind.points[:0].numpy(), np.zeros(1))
+    empty = ps.Sequences(case.kind.points[:0].numpy(), np.zeros(1, np.int64))
     with pytest.raises(ps.InputError, match=r"no sequences|at least one sequence|empty"):
         case.fit(case.model(), empty, empty)
 

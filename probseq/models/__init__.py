@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from probseq.models.autoregressive import Autoregressive, Network
 from probseq.models.base import Model
+from probseq.models.bayesian_hmm import BayesianHMM
 from probseq.models.hmm import HMM
 from probseq.models.input_hmm import InputHMM
 from probseq.models.ngram import NGram, Uniform, Unigram
+from probseq.models.posterior_hmm import PosteriorHMM
 from probseq.models.recurrent import GRU, LSTM, RNN
 from probseq.models.transformer import Transformer
 from probseq.models.variational import VariationalHMM
 
 MODELS: dict[str, type[Model]] = {
-    kind.__name__: kind for kind in (Uniform, Unigram, NGram, HMM, InputHMM, VariationalHMM, Autoregressive)
+    kind.__name__: kind
+    for kind in (Uniform, Unigram, NGram, HMM, InputHMM, VariationalHMM, BayesianHMM, PosteriorHMM, Autoregressive)
 }
 """What can be loaded from a folder, by name."""
 

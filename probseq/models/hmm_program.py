@@ -1,6 +1,7 @@
 """The hidden Markov model as a generative program in Pyro, with every state explicit: what the engine computes, stated.
 
-Summing out the states (``TraceEnum_ELBO``) gives the same likelihood as ``HMM.token_log_prob``.
+Summing out the states (``TraceEnum_ELBO``) gives the same likelihood as ``HMM.token_log_prob``, and the same density as
+`probseq.models.hmm_priors.marginal_program`, with which it shares the priors.
 """
 
 from __future__ import annotations
@@ -16,50 +17,38 @@ from torch import Tensor
 from probseq.data.batch import Batch
 from probseq.errors import InputError
 from probseq.models.emissions import Bernoulli, Categorical, Emission, Gaussian, GaussianMixture, Poisson
+from probseq.models.hmm_priors import prior, raw_parameters, sample_sites
 
 if TYPE_CHECKING:
     from probseq.models.hmm import HMM
 
 
 def program(model: HMM, batch: Batch) -> None:
-    """Sites: ``initial`` and ``transition`` (Dirichlet priors), ``emission`` for symbols, ``state_t`` and ``value_t``.
+    """Sites: the parameters with their priors, see `probseq.models.hmm_priors`; ``state_t`` and ``value_t``.
 
-    The parameters of other emissions are those of the model. Weights of the batch, known states and missing entries of
-    a vector are not part of it: Pyro scales and masks an enumerated site as a whole only.
+    Emissions without a proper prior have the parameters of the model. Weights of the batch, known states and missing
+    entries of a vector are not part of it: Pyro scales and masks an enumerated site as a whole only.
 
     Raises:
         InputError: masks, or vectors of which some entries are missing.
     """
     _check(model, batch)
-    like, restarts = model.log_initial.new_ones, pyro.plate("restarts", model.num_restarts, dim=-2)
-    row = torch.arange(model.num_restarts, device=model.device)[:, None]
-    stay = model.sticky * torch.eye(model.num_states, dtype=like(1).dtype, device=model.device)
+    restarts = pyro.plate("restarts", model.num_restarts, dim=-1)
     with restarts:
-        initial = pyro.sample("initial", dist.Dirichlet(like(model.num_states) * model.initial_concentration))
-        with pyro.plate("states", model.num_states, dim=-1):
-            transition = pyro.sample("transition", dist.Dirichlet(model.transition_concentration + stay))
-        raw = _emission_parameters(model)
-    observed = batch.observed
+        sites = sample_sites(model, prior(model))
+    raw, row = raw_parameters(model, sites), torch.arange(model.num_restarts, device=model.device)
+    initial, transition = sites.get("initial", model.initial), sites.get("transition", model.transition)
+    observed, lengths = batch.observed[:, :, None], batch.lengths[:, None]
     values = batch.values.clamp(min=0) if batch.values.ndim == 2 else batch.values.nan_to_num()  # what is masked below
-    with restarts, pyro.plate("sequences", len(batch.lengths), dim=-1):
+    with restarts, pyro.plate("sequences", len(batch.lengths), dim=-2):
         probs = initial
         for t in pyro.markov(range(batch.values.shape[1])):
-            with pyro.poutine.mask(mask=t < batch.lengths):
+            with pyro.poutine.mask(mask=t < lengths):
                 state = pyro.sample(f"state_{t}", dist.Categorical(probs), infer={"enumerate": "parallel"})
                 of_state = {name: Vindex(value)[row, model.groups[state]] for name, value in raw.items()}
                 with pyro.poutine.mask(mask=observed[:, t]):
-                    pyro.sample(f"value_{t}", distribution(model.emission, of_state), obs=values[:, t])
+                    pyro.sample(f"value_{t}", distribution(model.emission, of_state), obs=values[:, t, None])
                 probs = Vindex(transition)[row, state]
-
-
-def _emission_parameters(model: HMM) -> dict[str, Tensor]:
-    """(R, G, ...): the logits behind a draw from the prior for symbols, else the model's own parameters."""
-    if not isinstance(model.emission, Categorical):
-        return model.emission.raw
-    with pyro.plate("groups", int(model.groups.max()) + 1, dim=-1):
-        concentration = getattr(model, "emission_concentration", model.emission.concentration)
-        prior = dist.Dirichlet(model.log_initial.new_ones(model.num_symbols) * concentration)
-        return {"logits": pyro.sample("emission", prior).log()}
 
 
 def distribution(emission: Emission, raw: dict[str, Tensor]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -15,8 +15,12 @@ from probseq.errors import InputError
 from probseq.models.conjugate import posterior
 from probseq.models.emissions import Emission
 from probseq.models.hmm import HMM, Statistics
+from probseq.models.posterior_hmm import PosteriorHMM, draw_posterior
 from probseq.ops import chain
 from probseq.ops.divergences import dirichlet_divergence, expected_log_probs
+
+if TYPE_CHECKING:
+    from probseq.models.hmm_priors import Belief
 
 _START = 100.0  # observations behind each number at the start: the first E-step nearly takes the start for the truth
 
@@ -106,6 +110,11 @@ class VariationalHMM(HMM):
     def config(self) -> dict[str, Any]:
         return {**super().config(), "emission": self._family, "emission_concentration": self.emission_concentration}
 
+    @property
+    def state_axes(self) -> dict[str, str]:
+        strengths = {"log_initial_strength": "", "log_transition_strength": "K", "log_emission_strength": "G"}
+        return {**super().state_axes, **strengths}
+
     @torch.no_grad()
     def elbo(self, data: Sequences, max_tokens: int = 2**16) -> Float[Tensor, "R"]:
         """``(R,)``: the evidence lower bound of these data, in nats; at most ``log p(data)``."""
@@ -113,6 +122,29 @@ class VariationalHMM(HMM):
         for batch in data.batches(max_tokens, device=self.device):
             total = total + self.e_step(batch).log_likelihood @ batch.weights
         return total
+
+    def posterior(self, num_draws: int = 100, seed: int = 0) -> PosteriorHMM:
+        """Draws from the variational posterior of each restart, and the average of their likelihoods.
+
+        Args:
+            num_draws: S, the draws of each restart.
+            seed: those of restart r depend on ``(seed, r)`` alone.
+
+        Raises:
+            InputError: fewer than one draw, or a negative seed.
+        """
+        return draw_posterior(self, self._belief(), num_draws, seed)
+
+    def _belief(self) -> Belief:
+        from probseq.models.hmm_priors import Belief
+
+        chains = {"initial": self._initial_counts, "transition": self._transition_counts}
+        known = "emission" in self.fixed
+        return Belief(
+            **{name: None if name in self.fixed else counts for name, counts in chains.items()},
+            emission=None if known else self.emission.raw,
+            strength=None if known else self.log_emission_strength.exp(),
+        )
 
     # What EM needs
 

@@ -5,11 +5,12 @@ A new kind is one class, in the file of its family, and one name in `ModelSpec` 
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import Field
 
 from probseq.specs.base import BaseSpec, Count, Settings
+from probseq.specs.bayesian import NutsHMMSpec, SVIHMMSpec, VBHMMSpec
 from probseq.specs.counts import NGramSpec, UniformSpec, UnigramSpec
 from probseq.specs.networks import GRUSpec, LSTMSpec, RNNSpec, TransformerSpec
 from probseq.specs.stochastic import HMMSpec, IIDSpec
@@ -17,10 +18,20 @@ from probseq.specs.stochastic import HMMSpec, IIDSpec
 __all__ = ["KINDS", "BaseSpec", "Count", "ModelSpec", "Settings"]
 
 ModelSpec = Annotated[
-    UniformSpec | UnigramSpec | NGramSpec | IIDSpec | HMMSpec | RNNSpec | GRUSpec | LSTMSpec | TransformerSpec,
+    UniformSpec
+    | UnigramSpec
+    | NGramSpec
+    | IIDSpec
+    | HMMSpec
+    | VBHMMSpec
+    | SVIHMMSpec
+    | NutsHMMSpec
+    | RNNSpec
+    | GRUSpec
+    | LSTMSpec
+    | TransformerSpec,
     Field(discriminator="kind"),
 ]
 KINDS: dict[str, type[BaseSpec]] = {
-    spec.model_fields["kind"].default: spec
-    for spec in (UniformSpec, UnigramSpec, NGramSpec, IIDSpec, HMMSpec, RNNSpec, GRUSpec, LSTMSpec, TransformerSpec)
+    spec.model_fields["kind"].default: spec for spec in get_args(get_args(ModelSpec)[0])
 }

@@ -43,7 +43,7 @@ def test_symbols():
     data = ps.Sequences.from_list(
         [[0, 1, 2, 3], [3], [1, 2]], missing=[np.arange(4) == 2, np.zeros(1, bool), np.zeros(2, bool)]
     )
-    given = {"initial": model.initial[:, None], "transition": model.transition, "emission": model.emission.probs}
+    given = {"initial": model.initial, "transition": model.transition, "probs": model.emission.probs}
     compare(model, data, given)
 
 
@@ -56,7 +56,9 @@ def test_vectors(name):
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=noise, dtype=parameter.dtype))
     rows = [np.array(row) for row in ROWS]
     rows[0][1] = np.nan  # a step that was not observed
-    given = {"initial": model.initial[:, None], "transition": model.transition}
+    given = {"initial": model.initial, "transition": model.transition}
+    if name == "bernoulli":
+        given["probs"] = model.emission.probs
     compare(model, ps.Sequences.from_list(rows), given)
 
 

@@ -1,0 +1,245 @@
+"""`svi`: stochastic variational inference, all restarts in one tensor program."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from probseq.data.batch import Batch
+from probseq.data.sequences import Sequences, check_sequences
+from probseq.errors import InputError
+from probseq.inference.device import resolve_device
+from probseq.inference.em import initialize
+from probseq.inference.em_step import Floats, State
+from probseq.inference.gradient_step import Rate
+from probseq.inference.run import Fit, StopReason, check_budget, run
+from probseq.models.base import restart_seed
+from probseq.models.bayesian_hmm import BayesianHMM
+
+_WARMUP = 0.05  # share of the steps over which the rate rises
+_MAX_TOKENS = 2**20  # padded tokens in one pass of the engine
+
+
+def svi(
+    model: BayesianHMM,
+    data: Sequences,
+    *,
+    num_steps: int = 2000,
+    batch_size: int | None = None,
+    learning_rate: float = 0.1,
+    num_particles: int = 1,
+    seed: int = 0,
+    seconds: float | None = None,
+    device: str | None = None,
+    progress: bool | None = None,
+) -> Fit[BayesianHMM]:
+    r"""Fit the guide of a `probseq.BayesianHMM` by stochastic variational inference, in place.
+
+    Each step draws parameters from the guide and climbs the gradient of Pyro's ``Trace_ELBO``, reparametrised, by Adam.
+    With minibatches B of the N sequences, the step's estimate of the evidence lower bound is
+
+    .. math::
+        \frac{N}{|B|} \sum_{i \in B} w_i \log p(x_i \mid \theta) + \log p(\theta) - \log q(\theta), \quad \theta \sim q
+
+    and its expectation over B and the draw is the bound itself. The learning rate rises over the first twentieth of the
+    budget and falls to a tenth along a cosine.
+
+    All restarts see the same minibatches in the same order, drawn from `seed`; the noise of restart r at step s depends
+    on ``(seed, r, s)`` alone. Nothing couples the restarts, so each comes out as it would alone (to rounding).
+
+    Args:
+        model: the model.
+        data: the training sequences. A starting point that depends on data is made from them.
+        num_steps: steps at most.
+        batch_size: sequences in a minibatch, B. Default: all.
+        learning_rate: of Adam, at its highest.
+        num_particles: draws of the parameters in one step.
+        seed: of minibatches and draws.
+        seconds: wall-clock seconds at most; the rate follows whichever budget is closer to its end.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``. Default: where the model is.
+        progress: show progress. Default: only on a terminal.
+
+    Returns:
+        The `Fit`; ``history[s]`` is the estimate of the bound at step s, divided by the number of (weighted) observed
+        tokens of the data. A restart whose estimate, gradient or parameters are not finite stops as ``nonfinite`` and
+        keeps its last good parameters; the others go on unharmed.
+
+    Raises:
+        InputError: another kind of model, nothing to fit, a setting outside its range.
+
+    Reference:
+        D. Wingate, T. Weber (2013), "Automated variational inference in probabilistic programming"; M. D. Hoffman,
+        D. M. Blei, C. Wang, J. Paisley (2013), "Stochastic variational inference".
+    """
+    _check(model, data, batch_size, learning_rate, num_particles)
+    check_budget(num_steps, seconds)
+    if device is not None:
+        model.to(resolve_device(device))
+    initialize(model, data)
+    rate = Rate(learning_rate, round(_WARMUP * num_steps), "cosine", num_steps, seconds)
+    step = SVIStep(model, data, rate, batch_size, num_particles, seed)
+    fit = run(
+        step,
+        model,
+        num_restarts=model.num_restarts,
+        num_steps=num_steps,
+        seconds=seconds,
+        objective=model.objective,
+        title="svi",
+        progress=progress,
+    )
+    step.write_back()
+    return fit
+
+
+def _check(model: Any, data: Sequences, batch_size: int | None, learning_rate: float, num_particles: int) -> None:
+    if not isinstance(model, BayesianHMM):
+        raise InputError(f"svi fits the posterior of a BayesianHMM; received a {type(model).__name__}")
+    check_sequences(data, "data")
+    for batch in data.batches():
+        model.check_values(batch)
+    if not any(True for _ in model.guide_parameters()):
+        raise InputError("there is nothing to fit: all parts of the model are fixed")
+    if batch_size is not None and not 1 <= batch_size <= len(data):
+        raise InputError(f"batch_size is {batch_size}; expected 1 to {len(data)}, the number of sequences, or None")
+    if not 0 < learning_rate < math.inf or num_particles < 1:
+        raise InputError(
+            f"learning_rate is {learning_rate} and num_particles {num_particles}; expected more than 0, and 1 or more"
+        )
+
+
+class SVIStep:
+    """One step of Adam for the restarts that are still running.
+
+    Attributes:
+        running: the restarts that take part.
+        current: a model of these restarts.
+        before: their parameters before the last update.
+    """
+
+    def __init__(
+        self,
+        model: BayesianHMM,
+        data: Sequences,
+        rate: Rate,
+        batch_size: int | None,
+        num_particles: int,
+        seed: int,
+    ) -> None:
+        self.model, self.data, self.rate = model, data, rate
+        self.num_particles, self.seed = num_particles, seed
+        self.tokens = float(data.num_observed @ data.weights)
+        self.batches = _batches(data, batch_size, seed, model.device)
+        self.running = list(range(model.num_restarts))
+        self._take(model, {})
+        self.before = _copies(self.parameters)
+
+    def _take(self, model: BayesianHMM, moments: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Go on with a model, and with what Adam remembers of it."""
+        self.current = model
+        self.parameters = dict(model.guide_parameters())
+        self.optimizer = torch.optim.Adam(list(self.parameters.values()), betas=(0.9, 0.99), foreach=True)
+        for name, found in moments.items():
+            self.optimizer.state[self.parameters[name]] = dict(found)
+
+    def _keep(self, active: list[int]) -> None:
+        """Go on with these restarts only."""
+        if active == self.running:
+            return
+        self.write_back()
+        rows = torch.as_tensor([self.running.index(r) for r in active], device=self.model.device)
+        moments = {
+            name: {k: v[rows] if v.ndim else v for k, v in self.optimizer.state[parameter].items()}
+            for name, parameter in self.parameters.items()
+        }
+        self.before = {name: value[rows] for name, value in self.before.items()}
+        self.running = active
+        self._take(cast(BayesianHMM, self.model.take(active)), moments)
+
+    def __call__(self, number: int, active: list[int]) -> tuple[Floats, Mapping[int, StopReason]]:
+        self._keep(active)
+        objective, gradients = self._climb(next(self.batches), number)
+        lost = ~(objective.isfinite() & _finite({name: value.abs() for name, value in gradients.items()}))
+        self._restore(lost)
+        for name, parameter in self.parameters.items():
+            parameter.grad = -gradients[name]
+        self.before = _copies(self.parameters)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate(number)
+        self.optimizer.step()
+        lost = lost | ~_finite(self.parameters)
+        self._restore(lost)
+        stopped: dict[int, StopReason] = {r: "nonfinite" for r, bad in zip(active, lost.tolist(), strict=True) if bad}
+        return objective.cpu().numpy(), stopped
+
+    def _restore(self, lost: Tensor) -> None:
+        """Put the restarts that are `lost` ``(r,)`` back to their parameters before the last update."""
+        if lost.any():
+            for name, parameter in self.parameters.items():
+                parameter.data[lost] = self.before[name][lost]
+
+    def _climb(self, batches: list[Batch], number: int) -> tuple[Tensor, State]:
+        """The objective ``(r,)`` in nats per token, and its gradient."""
+        from probseq.models import guides  # loads Pyro
+
+        size = sum(len(batch.lengths) for batch in batches)
+        objective = torch.zeros(len(self.running), dtype=torch.float64, device=self.model.device)
+        totals = {name: torch.zeros_like(value) for name, value in self.parameters.items()}
+        with _learning(self.parameters):
+            for batch in batches:
+                noise = guides.OwnNoise(self.current.numbers, self.seed, number)  # the same draws for every batch
+                part = guides.elbo(self.current, batch, noise, len(self.data), self.num_particles)
+                part = part * (len(batch.lengths) / size / self.tokens)
+                found = torch.autograd.grad(part.sum(), list(self.parameters.values()))
+                totals = {name: total + one for (name, total), one in zip(totals.items(), found, strict=True)}
+                objective = objective + part.detach().double()
+        return objective, totals
+
+    def write_back(self) -> None:
+        """Copy the running restarts into the model that the caller sees."""
+        if self.current is not self.model:
+            self.model.put(self.running, self.current)
+
+
+def _copies(values: Mapping[str, Tensor]) -> State:
+    return {name: value.detach().clone() for name, value in values.items()}
+
+
+def _finite(values: Mapping[str, Tensor]) -> Tensor:
+    """``(r,)``: which restarts have no number that is NaN, and no infinite one but for logarithms of 0."""
+    return torch.stack([(value < torch.inf).flatten(1).all(dim=1) for value in values.values()]).all(dim=0)
+
+
+@contextmanager
+def _learning(parameters: Mapping[str, Tensor]) -> Iterator[None]:
+    """Gradients for all of them, also for what no other method moves by gradients."""
+    before = {name: value.requires_grad for name, value in parameters.items()}
+    try:
+        for value in parameters.values():
+            value.requires_grad_(True)
+        yield
+    finally:
+        for name, value in parameters.items():
+            value.requires_grad_(before[name])
+
+
+def _batches(data: Sequences, batch_size: int | None, seed: int, device: torch.device) -> Iterator[list[Batch]]:
+    """The batches of every step: all data, or `batch_size` sequences of a random order, anew at each pass.
+
+    What does not fill a minibatch at the end of a pass is left out of it.
+    """
+    if batch_size is None:
+        everything = list(data.batches(_MAX_TOKENS, device=device))
+        while True:
+            yield everything
+    for epoch in itertools.count():
+        order = np.random.default_rng(restart_seed(seed, epoch)).permutation(len(data))
+        for begin in range(0, len(data) - batch_size + 1, batch_size):
+            yield [data.batch(order[begin : begin + batch_size], device=device)]
