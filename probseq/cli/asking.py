@@ -1,8 +1,9 @@
-"""The commands that ask a fitted model: score, sample, decode and forecast."""
+"""The commands that ask fitted models: score, sample, decode, forecast and sensitivity."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -106,14 +107,13 @@ def decode(
     check_format(output)
     fitted = open_fitted(source, model, restart)
     options = {"column": column, "id_column": id_column}
-    documents = decode_file(fitted, file, posterior=posterior, num_best=num_best, **options)
+    found = list(decode_file(fitted, file, posterior=posterior, num_best=num_best, **options))
     if out is not None:
-        found = list(documents)
         write_table(out, found, decoded_rows(fitted, found))
     elif output == "json":
-        typer.echo(json.dumps(list(documents)))
+        typer.echo(json.dumps(found))
     else:
-        print_states(documents)
+        print_states(decoded_rows(fitted, found, quoted=True))
 
 
 @app.command(
@@ -148,3 +148,40 @@ def forecast(
         typer.echo(json.dumps(found))
     else:
         print_rows(forecast_rows(fitted, found))
+
+
+@app.command(
+    epilog=examples(
+        "probseq sensitivity runs/letters-seed0",
+        "probseq sensitivity runs/letters-seed0 hmm-2 --data my.txt",
+        "probseq sensitivity runs/letters-seed0 --out restarts",
+    )
+)
+def sensitivity(
+    source: SourceArgument,
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help="Default: all models with several restarts.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="A file on which paths of states are compared.")] = None,
+    column: ColumnOption = None,
+    id_column: IdColumnOption = None,
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", help="Nats per token within which a restart has found the best.")
+    ] = 1e-3,
+    output: FormatOption = "table",
+    out: Annotated[Path | None, typer.Option("--out", help="A folder to make, for tables and figures.")] = None,
+) -> None:
+    """What the restarts of a run tell: their spread, how often the best was found, and how many optima there are."""
+    from probseq.checkpoint import plain
+    from probseq.sensitivities import open_sensitivities, to_plain, write_sensitivities
+    from probseq.tables import print_sensitivities
+
+    check_format(output)
+    found = open_sensitivities(source, model, data, tolerance=tolerance, column=column, id_column=id_column)
+    if output == "json":
+        typer.echo(json.dumps(plain(to_plain(found)), indent=2))
+    else:
+        print_sensitivities(found)
+    if out is not None:
+        files = write_sensitivities(found, source, out)
+        typer.echo(f"{out}: {', '.join(files)}", err=True)

@@ -87,7 +87,12 @@ def compare(
     )
 )
 def fit(
-    kind: Annotated[str, typer.Argument(help="uniform, unigram, ngram, iid, hmm, rnn, gru, lstm or transformer.")],
+    kind: Annotated[
+        str,
+        typer.Argument(
+            help="uniform, unigram, ngram, iid, hmm, vb-hmm, svi-hmm, nuts-hmm, rnn, gru, lstm or transformer."
+        ),
+    ],
     data: Annotated[str, typer.Option("--data", help="A file, a folder, or a corpus (`probseq data list`).")],
     level: LevelOption = None,
     column: ColumnOption = None,

@@ -5,17 +5,25 @@ Color says what kind of hidden state a model has: grey for none (the baselines),
 shows the figures once ``%matplotlib inline`` is on; ``figure.savefig("ranking.svg")`` works anywhere.
 """
 
+from probseq.plots.aligned import plot_aligned_parameters
 from probseq.plots.comparison import plot_cost, plot_ranking, plot_restarts
-from probseq.plots.learning import plot_learning_curves
+from probseq.plots.learning import has_curve, plot_learning_curves
+from probseq.plots.restarts import plot_best_of, plot_final_values, plot_model_choice, plot_traces
 from probseq.plots.series import plot_samples, plot_series_states
 from probseq.plots.states import plot_states
 
 __all__ = [
+    "has_curve",
+    "plot_aligned_parameters",
+    "plot_best_of",
     "plot_cost",
+    "plot_final_values",
     "plot_learning_curves",
+    "plot_model_choice",
     "plot_ranking",
     "plot_restarts",
     "plot_samples",
     "plot_series_states",
     "plot_states",
+    "plot_traces",
 ]

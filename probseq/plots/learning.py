@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probseq.errors import InputError
-from probseq.plots.style import PALETTE, Floats, compact, family, is_counted, label, new_figure, styled, unit_of
+from probseq.plots.style import PALETTE, Floats, compact, family, is_counted, label, panel_grid, styled, unit_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,12 +42,8 @@ def plot_learning_curves(
     shown = {name: fit for name, fit in fits.items() if has_curve(fit)}
     if not shown:
         raise InputError("no fit took two steps or more, so there is no curve to draw")
-    columns = min(columns, len(shown))
-    lines = math.ceil(len(shown) / columns)
-    height = 2.15 * lines
-    figure = new_figure(width, height)
-    for i, (name, fit) in enumerate(shown.items()):
-        axes = figure.add_subplot(lines, columns, i + 1)
+    figure, panels = panel_grid(len(shown), width, columns)
+    for axes, (name, fit) in zip(panels, shown.items(), strict=True):
         axes.set_xscale("log")
         _draw(axes, fit, None if chosen is None else chosen.get(name))
         axes.xaxis.set_major_formatter(compact)
@@ -58,10 +53,6 @@ def plot_learning_curves(
         axes.set_title(label(name, 28))
         axes.set_xlabel("step", labelpad=1)
         axes.set_ylabel(unit_of(fit.model).name, labelpad=2)
-    figure.subplots_adjust(
-        left=0.55 / width, right=1 - 0.1 / width, bottom=0.42 / height, top=1 - 0.28 / height,
-        wspace=0.85 * columns / width, hspace=0.55,
-    )  # fmt: skip
     return figure
 
 

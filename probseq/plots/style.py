@@ -117,6 +117,20 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height))
 
 
+def panel_grid(count: int, width: float, columns: int, height: float = 2.15) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` small panels, at most `columns` side by side, each row `height` inches."""
+    columns = min(columns, count)
+    lines = math.ceil(count / columns)
+    height *= lines
+    figure = new_figure(width, height)
+    panels = [figure.add_subplot(lines, columns, i + 1) for i in range(count)]
+    figure.subplots_adjust(
+        left=0.68 / width, right=1 - 0.1 / width, bottom=0.42 / height, top=1 - 0.28 / height,
+        wspace=0.95 * columns / width, hspace=0.55,
+    )  # fmt: skip
+    return figure, panels
+
+
 def figure_of(axes: Axes) -> Figure:
     """The figure that `axes` are in."""
     figure = axes.get_figure(root=True)

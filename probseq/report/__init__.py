@@ -11,7 +11,9 @@ from probseq.report import tables
 from probseq.report.answer import TOKENS, answer, chosen_value, notices
 from probseq.report.figures import figures
 from probseq.report.numbers import decimals, duration, listing
+from probseq.report.restarts import restart_rows, sensitivities
 from probseq.report.states import describe_states
+from probseq.restarts import TOLERANCE
 
 if TYPE_CHECKING:
     from probseq.study import Run
@@ -43,7 +45,7 @@ def render(run: Run) -> str:
 def _content(run: Run) -> dict[str, Any]:
     """Everything that the template reads."""
     comparison, corpus = run.comparison, run.corpus
-    names, states = comparison.ranking, describe_states(run)
+    names, states, restarts_of = comparison.ranking, describe_states(run), sensitivities(run)
     likelihoods = {comparison.test[name].likelihood for name in names}
     restarts = sum(comparison.models[name].num_restarts for name in names)
     return {
@@ -72,7 +74,9 @@ def _content(run: Run) -> dict[str, Any]:
         "states": states,
         "max_drawn": MAX_STATES,
         "symbols": _symbols(run),
-        "figures": figures(run, states),
+        "restarts": restart_rows(restarts_of),
+        "tolerance": f"{TOLERANCE:g}",
+        "figures": figures(run, states, restarts_of),
         "study": _study(run),
         "longest": int(max(part.lengths.max() for part in corpus.parts.values())),
     }

@@ -22,14 +22,16 @@ if TYPE_CHECKING:
     from probseq.data.corpus import Corpus
     from probseq.plots.style import Floats
     from probseq.report.states import States
+    from probseq.restarts import Sensitivity
     from probseq.study import Run
 
 _WIDTHS = {"wide": 8.5, "narrow": 3.75}  # inches; the style sheet shows the one that fits the screen
 _PANEL = 3.3
 _STEPS = 300  # of a series, in a figure
+_LINES = 12  # restarts whose parameters are drawn
 
 
-def figures(run: Run, states: States | None) -> dict[str, Markup]:
+def figures(run: Run, states: States | None, restarts: dict[str, Sensitivity]) -> dict[str, Markup]:
     """SVG by name; one that has nothing to show is missing."""
     comparison = run.comparison
     names, unit = comparison.ranking, comparison_unit(comparison)
@@ -53,12 +55,41 @@ def figures(run: Run, states: States | None) -> dict[str, Markup]:
         drawn["states"] = _both(
             _states_plot(run, states), "states", f"The states of {states.name}", " ".join(states.sentences)
         )
+    drawn |= _of_restarts(run, states, restarts)
     if not run.corpus.is_symbolic:
         drawn["samples"] = _both(
             lambda width: plots.plot_samples(sampled_series(run), run.comparison.models, run.corpus.columns, width),
             "samples", "A series drawn from each model", "The test data first, then one draw from each model.",
         )  # fmt: skip
     return drawn
+
+
+def _of_restarts(run: Run, states: States | None, restarts: dict[str, Sensitivity]) -> dict[str, Markup]:
+    """Where restarts end, the best of fewer, and what their states are; of models with two finite values or more."""
+    several = {name: one for name, one in restarts.items() if one.num_restarts - one.num_failed > 1}
+    if not several:
+        return {}
+    drawn = {
+        "final": _both(
+            lambda width: plots.plot_final_values(several, width, _columns(width)), "final", "Where every restart ends",
+            "The final values of all restarts in order, a panel for each model.",
+        ),
+        "best_of": _both(
+            lambda width: plots.plot_best_of(several, width, _columns(width)), "best-of", "The expected best of r runs",
+            "The expected best value against the number of runs, a panel for each model.",
+        ),
+    }  # fmt: skip
+    if states is not None and states.name in several:
+        vocabulary, columns = run.corpus.vocabulary, run.corpus.columns
+        drawn["aligned"] = _both(
+            lambda width: plots.plot_aligned_parameters(several[states.name], vocabulary, columns, width, _LINES),
+            "aligned", f"The states of {states.name} in its restarts", "One line for each restart, the best one first.",
+        )  # fmt: skip
+    return drawn
+
+
+def _columns(width: float) -> int:
+    return 1 if width < 6 else 3
 
 
 def _states_plot(run: Run, states: States) -> Callable[[float], Figure]:

@@ -15,11 +15,11 @@ from probseq.plots.series import state_moments
 from probseq.plots.states import state_given_symbol, stationary_weights, to_numpy
 from probseq.plots.style import Floats, symbol_label
 from probseq.report.numbers import count, listing
+from probseq.restarts import TOLERANCE, RestartSummary
 
 if TYPE_CHECKING:
     from probseq.study import Run
 
-OPTIMUM_NATS = 1e-3  # final objectives closer than this, per token, count as one optimum
 _MAX_STATES = 12
 _TOP = 12
 _MEANING = (
@@ -124,12 +124,6 @@ def separates(behind: Floats, symbols: Sequence[str]) -> bool:
     return {likely[v] for v in _VOWELS}.isdisjoint(likely[c] for c in _CONSONANTS)
 
 
-def num_at_optimum(fit: Fit[Any]) -> int:
-    """How many restarts ended within 0.001 nats per token of the best final objective."""
-    last = fit.history[np.maximum(fit.num_steps, 1) - 1, np.arange(fit.history.shape[1])]
-    return int((last >= np.nanmax(last) - OPTIMUM_NATS).sum())
-
-
 def _symbols(run: Run, number: int) -> list[str]:
     vocabulary = run.corpus.vocabulary
     return [symbol_label(s) for s in (range(number) if vocabulary is None else vocabulary.symbols)]
@@ -158,5 +152,5 @@ def _verdict(name: str, behind: Floats, symbols: Sequence[str], model: Any) -> s
 def _optimum(fit: Fit[Any]) -> list[str]:
     if fit.model.num_restarts == 1:
         return []
-    found = f"{num_at_optimum(fit)} of {count(fit.model.num_restarts, 'restart')}"
-    return [f"{found} ended within {OPTIMUM_NATS:g} nats per token of the best final objective."]
+    found = f"{RestartSummary.from_fit(fit).num_at_best()} of {count(fit.model.num_restarts, 'restart')}"
+    return [f"{found} ended within {TOLERANCE:g} nats per token of the best final objective."]

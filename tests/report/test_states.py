@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 from fake_run import LETTERS, fake_run, two_state_hmm
 
 from probseq.inference.run import Fit
 from probseq.models.emissions import Gaussian
 from probseq.models.hmm import HMM
-from probseq.models.ngram import Uniform
 from probseq.plots.states import state_given_symbol
-from probseq.report.states import describe_states, num_at_optimum, separates
+from probseq.report.states import describe_states, separates
+from probseq.restarts import RestartSummary
 
 
 def test_vowels_and_consonants_are_told_apart() -> None:
@@ -66,10 +65,14 @@ def test_a_single_restart_needs_no_counts() -> None:
     assert len(states.sentences) == 2
 
 
-@pytest.mark.parametrize("lost", [-1.4, np.nan])
-def test_the_optimum_is_counted_at_the_last_finite_step(lost: float) -> None:
-    history = np.array([[-2.0, -2.0, -2.0, lost], [-1.0, -1.0, -1.0005, np.nan], [np.nan, -0.9995, np.nan, np.nan]])
-    assert num_at_optimum(Fit(Uniform(2), "", history, ["converged"] * 4, 1.0)) == 3
+def test_the_count_of_those_that_found_the_best_is_that_of_the_restarts() -> None:
+    run = fake_run()
+    states, expected = describe_states(run), RestartSummary.from_fit(run.fits["hmm-2"]).num_at_best()
+    assert states is not None
+    assert 1 < expected < 20
+    assert states.sentences[-1] == (
+        f"{expected} of 20 restarts ended within 0.001 nats per token of the best final objective."
+    )
 
 
 def test_a_family_that_is_not_known_is_not_described() -> None:
