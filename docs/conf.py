@@ -7,6 +7,7 @@ import sys
 # What the notebooks print should not depend on the terminal or the number of cores of whoever builds them.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["COLUMNS"] = "100"
+os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # Pyro imports tqdm, which looks for widgets in a notebook
 os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]  # `!probseq` in a cell
 
 import docutils.nodes
@@ -14,6 +15,9 @@ import matplotlib.font_manager  # noqa: F401  (fills its cache now, and says so 
 from docutils.utils.math.latex2mathml import tex2mathml
 
 import probseq
+from probseq.export_arrays import import_arviz
+
+import_arviz()  # which announces its next generation once a day: here, and not in a notebook
 
 project = "probseq"
 author = copyright = "The probseq authors"

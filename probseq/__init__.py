@@ -11,20 +11,25 @@ from probseq.data.sequences import Batch, Sequences
 from probseq.data.vocabulary import Vocabulary
 from probseq.errors import InputError
 from probseq.evaluate import Score, evaluate
+from probseq.export import to_arviz
 from probseq.inference.counts import fit_counts
 from probseq.inference.em import em
 from probseq.inference.gradient import fit_gradient
+from probseq.inference.mcmc import Mcmc, nuts
 from probseq.inference.run import Fit
+from probseq.inference.svi import svi
 from probseq.models import emissions, masks
 from probseq.models.autoregressive import Autoregressive
 from probseq.models.base import SequenceModel
+from probseq.models.bayesian_hmm import BayesianHMM
 from probseq.models.hmm import HMM
 from probseq.models.input_hmm import InputHMM
 from probseq.models.ngram import NGram, Uniform, Unigram
+from probseq.models.posterior_hmm import PosteriorHMM
 from probseq.models.recurrent import GRU, LSTM, RNN
 from probseq.models.transformer import Transformer
 from probseq.models.variational import VariationalHMM
-from probseq.restarts import best_restart, select
+from probseq.restarts import Sensitivity, align, best_restart, model_choice, select, sensitivity
 from probseq.study import Study, preset, read_study, run_study
 
 __version__ = "0.1.0"
@@ -36,13 +41,17 @@ __all__ = [
     "RNN",
     "Autoregressive",
     "Batch",
+    "BayesianHMM",
     "Comparison",
     "Corpus",
     "Fit",
     "InputError",
     "InputHMM",
+    "Mcmc",
     "NGram",
+    "PosteriorHMM",
     "Score",
+    "Sensitivity",
     "SequenceModel",
     "Sequences",
     "Study",
@@ -51,6 +60,7 @@ __all__ = [
     "Unigram",
     "VariationalHMM",
     "Vocabulary",
+    "align",
     "best_restart",
     "compare",
     "corpora",
@@ -62,10 +72,15 @@ __all__ = [
     "load",
     "load_corpus",
     "masks",
+    "model_choice",
+    "nuts",
     "preset",
     "read_corpus",
     "read_study",
     "run_study",
     "save",
     "select",
+    "sensitivity",
+    "svi",
+    "to_arviz",
 ]

@@ -70,7 +70,8 @@ def listing(folder):
 
 
 def test_help_of_every_command_has_examples():
-    for command in ("compare", "fit", "score", "sample", "decode", "forecast", "data list", "data info"):
+    asking = ("score", "sample", "decode", "forecast", "sensitivity")
+    for command in ("compare", "fit", *asking, "data list", "data info"):
         assert "Examples:" in succeeds(*command.split(), "--help")
 
 
@@ -182,7 +183,8 @@ def test_sample_repeats_with_a_seed_and_begins_with_the_prefix(run):
 
 def test_decode_prints_the_viterbi_path(run):
     new = run.parent / "new.txt"
-    lines = [line.split("\t") for line in succeeds("decode", run, new, "--model", "hmm-2").splitlines()]
+    header, *lines = [line.split("\t") for line in succeeds("decode", run, new, "--model", "hmm-2").splitlines()]
+    assert header == ["document", "step", "symbol", "state"]
     saved = load(run).saved["hmm-2"]
     batch = Sequences.from_list([saved.vocabulary.encode(new.read_text())]).batch()
     path = saved.model.select(saved.chosen).viterbi(batch)[0, 0].tolist()

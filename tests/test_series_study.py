@@ -210,7 +210,8 @@ def test_decode_as_json_and_in_print_say_the_same(run, tmp_path):
     succeeds("decode", folder, path, "--out", tmp_path / "states.json")
     (written,) = json.loads((tmp_path / "states.json").read_text())
     (printed,) = json.loads(succeeds("decode", folder, path, "--format", "json"))
-    lines = [line.split("\t") for line in succeeds("decode", folder, path).splitlines()]
+    header, *lines = [line.split("\t") for line in succeeds("decode", folder, path).splitlines()]
+    assert header == ["document", "step", "warm", "wet", "state"]
     assert written == printed
     assert [int(line[4]) for line in lines] == printed["states"]
     assert printed["values"][5][0] is None
@@ -228,6 +229,17 @@ def test_several_paths_come_best_first(run, tmp_path):
     assert np.logaddexp.reduce(document["log_probs"]) == pytest.approx(score.log_prob[0, 0], abs=1e-9)
     succeeds(*arguments, "--out", tmp_path / "paths.csv")
     assert rows((tmp_path / "paths.csv").read_text())[0][4:6] == ["state", "state_2"]
+
+
+def test_a_document_with_fewer_paths_has_empty_cells(run, tmp_path):
+    (tmp_path / "two.csv").write_text("id,warm,wet\na,10,-5\na,18,2\nb,10,-5\n")
+    arguments = ("--num-best", 3, "--posterior", "--id-column", "id")
+    output = succeeds("decode", run[0], tmp_path / "two.csv", *arguments, "--column", "warm,wet")
+    header, *body = [line.split("\t") for line in output.splitlines()]
+    assert header == ["document", "step", "warm", "wet", "state", "state_2", "state_3", "p_0", "p_1"]
+    assert {len(line) for line in body} == {9}
+    assert [line[6] == "" for line in body] == [False, False, True]  # one step of two states has two paths
+    assert [float(line[7]) + float(line[8]) for line in body] == pytest.approx([1, 1, 1], abs=1e-5)
 
 
 def test_forecast_is_that_of_the_model(run, tmp_path):

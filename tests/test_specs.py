@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 
+from probseq.compare import compare
 from probseq.data.corpus import Corpus
 from probseq.data.sequences import Sequences
 from probseq.errors import InputError
 from probseq.inference.em import em
 from probseq.models.hmm import HMM
+from probseq.models.posterior_hmm import PosteriorHMM
 from probseq.specs import KINDS
 
 SYMBOLS = Sequences.from_list([[0, 1, 2], [1, 0]])
@@ -100,3 +103,38 @@ def test_iid_is_one_distribution_for_every_step():
     order = model.token_log_prob(data.train.batch())[0, 0].detach().numpy()
     z = (data.train.values[:, 0] - data.train.values.mean()) / data.train.values.std()
     np.testing.assert_allclose(order, -(z**2) / 2 - np.log(data.train.values.std()) - np.log(2 * np.pi) / 2, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["vb-hmm", "svi-hmm"])
+@pytest.mark.parametrize("data", [SYMBOLS, VECTORS], ids=["symbols", "vectors"])
+def test_a_posterior_is_scored_as_an_average_over_draws(kind, data):
+    settings = {"num_states": 2, "num_restarts": 3, "num_steps": 2, "num_draws": 4, "transition_concentration": 0.5}
+    spec = KINDS[kind](kind=kind, **settings)
+    model = spec.build(corpus(data), seed=0)
+    assert (model.transition_concentration, model.num_restarts) == (0.5, 3)
+    fit = spec.fit(model, corpus(data), seed=1, device="cpu", progress=False)
+    assert fit.history.shape == (2, 3)
+    assert isinstance(fit.model, PosteriorHMM)
+    assert (fit.model.num_restarts, fit.model.num_draws) == (3, 4)
+    again = model.posterior(4, 1).token_log_prob(data.batch())
+    assert torch.equal(fit.model.token_log_prob(data.batch()), again)
+
+
+def test_all_ways_to_fit_one_model_stand_side_by_side():
+    """EM, MAP, VB, SVI with both guides: one table, the posteriors marked as averages over draws."""
+    short = {"num_states": 2, "num_restarts": 2, "num_steps": 5}
+    kinds = {
+        "em": KINDS["hmm"](kind="hmm", initial_concentration=1.0, transition_concentration=1.0, **short),
+        "map": KINDS["hmm"](kind="hmm", transition_concentration=2.0, **short),
+        "vb": KINDS["vb-hmm"](kind="vb-hmm", num_draws=5, **short),
+        "svi": KINDS["svi-hmm"](kind="svi-hmm", num_draws=5, batch_size=1, **short),
+        "normal": KINDS["svi-hmm"](kind="svi-hmm", num_draws=5, guide="structured", **short),
+    }
+    data = corpus(SYMBOLS)
+    built = {name: spec.build(data, seed=0) for name, spec in kinds.items()}
+    fits = {n: s.fit(built[n], data, seed=0, device="cpu", progress=False) for n, s in kinds.items()}
+    table = compare(fits, validation=SYMBOLS, test=SYMBOLS)
+    assert set(table.chosen) == set(kinds)
+    assert all(fit.seconds > 0 for fit in fits.values())
+    assert "svi 5" in repr(table)
+    assert "log-mean-exp" in repr(table)
