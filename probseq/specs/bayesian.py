@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from probseq.data.corpus import Corpus
-from probseq.inference.em import em
 from probseq.inference.mcmc import nuts
 from probseq.inference.run import Fit
 from probseq.inference.svi import svi
@@ -16,6 +15,7 @@ from probseq.models.base import Model
 from probseq.models.bayesian_hmm import BayesianHMM
 from probseq.models.variational import VariationalHMM
 from probseq.specs.base import Count, EmissionSpec, Positive
+from probseq.specs.stochastic import EMBudget
 
 
 class PosteriorSpec(EmissionSpec):
@@ -41,31 +41,17 @@ class PosteriorSpec(EmissionSpec):
         return {"num_states": self.num_states, "emission": self.family(corpus), "seed": seed, **chosen}
 
 
-class VBHMMSpec(PosteriorSpec):
+class VBHMMSpec(PosteriorSpec, EMBudget):
     """A hidden Markov model averaged over draws of a posterior by variational Bayes, which EM's steps find."""
 
     kind: Literal["vb-hmm"] = "vb-hmm"
-    num_restarts: Count = Field(10, description="runs from different starting points, all kept")
     num_draws: Count = Field(100, description="draws from the posterior that a score is averaged over")
-    accelerate: bool = Field(False, description="extrapolate the steps (SQUAREM); the bound still never falls")
-    tol: Annotated[float, Field(ge=0)] = Field(1e-6, description="stop at a smaller gain, relative to the objective")
-    num_steps: Count = Field(200, description="steps at most; a million where only seconds is set")
-    seconds: Positive | None = Field(None, description="wall-clock budget of all restarts together")
 
     def build(self, corpus: Corpus, seed: int) -> Model:
         return VariationalHMM(num_restarts=self.num_restarts, **self.options(corpus, seed))
 
     def fit(self, model: Any, corpus: Corpus, *, seed: int, device: str, progress: bool | None) -> Fit[Any]:
-        fit = em(
-            model,
-            corpus.train,
-            num_steps=self.num_steps,
-            tol=self.tol,
-            accelerate=self.accelerate,
-            seconds=self.seconds,
-            device=device,
-            progress=progress,
-        )
+        fit = super().fit(model, corpus, seed=seed, device=device, progress=progress)
         return replace(fit, model=model.posterior(self.num_draws, seed))
 
 

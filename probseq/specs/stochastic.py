@@ -15,14 +15,35 @@ from probseq.models.hmm import HMM
 from probseq.specs.base import Count, EmissionSpec, Positive
 
 
-class EMSpec(EmissionSpec):
+class EMBudget(EmissionSpec):
+    """How long EM runs, for every kind that it fits."""
+
+    num_restarts: Count = Field(10, description="runs from different starting points, all kept")
+    accelerate: bool = Field(False, description="extrapolate EM's steps (SQUAREM); the objective still never falls")
+    tol: Annotated[float, Field(ge=0)] = Field(1e-6, description="stop at a smaller gain, relative to the objective")
+    num_steps: Count = Field(200, description="EM steps at most; a million where only seconds is set")
+    seconds: Positive | None = Field(None, description="wall-clock budget of all restarts together")
+
+    def fit(self, model: Any, corpus: Corpus, *, seed: int, device: str, progress: bool | None) -> Fit[Any]:
+        return em(
+            model,
+            corpus.train,
+            num_steps=self.num_steps,
+            tol=self.tol,
+            accelerate=self.accelerate,
+            seconds=self.seconds,
+            device=device,
+            progress=progress,
+        )
+
+
+class EMSpec(EMBudget):
     """What the kinds share that are fitted by EM.
 
     The concentrations are those of Dirichlet priors. A little above 1, so that a symbol or a step that training never
     saw keeps a positive probability. The covariance strength keeps a state from shrinking onto one observation.
     """
 
-    num_restarts: Count = Field(10, description="runs from different starting points, all kept")
     start: Literal["dirichlet", "near_uniform", "unigram", "kmeans", "race", "spectral"] = Field(
         "dirichlet", description="how starting points are found"
     )
@@ -35,13 +56,9 @@ class EMSpec(EmissionSpec):
         1.0, description="of gaussian emissions: the prior is worth so many observations with the data's variances"
     )
     sticky: Annotated[float, Field(ge=0)] = Field(0.0, description="added to the concentration of staying in a state")
-    accelerate: bool = Field(False, description="extrapolate EM's steps (SQUAREM); the objective still never falls")
     dtype: Literal["float32", "float64"] = Field(
         "float64", description="of parameters and beliefs; with many states float32 takes half the time"
     )
-    tol: Annotated[float, Field(ge=0)] = Field(1e-6, description="stop at a smaller gain, relative to the objective")
-    num_steps: Count = Field(200, description="EM steps at most; a million where only seconds is set")
-    seconds: Positive | None = Field(None, description="wall-clock budget of all restarts together")
 
     def hmm(self, num_states: int, corpus: Corpus, seed: int) -> Model:
         """An HMM with these settings."""
@@ -55,18 +72,6 @@ class EMSpec(EmissionSpec):
             transition_concentration=self.transition_concentration,
             sticky=self.sticky,
             dtype=getattr(torch, self.dtype),
-        )
-
-    def fit(self, model: Any, corpus: Corpus, *, seed: int, device: str, progress: bool | None) -> Fit[Any]:
-        return em(
-            model,
-            corpus.train,
-            num_steps=self.num_steps,
-            tol=self.tol,
-            accelerate=self.accelerate,
-            seconds=self.seconds,
-            device=device,
-            progress=progress,
         )
 
 
