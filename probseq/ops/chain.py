@@ -19,7 +19,10 @@ and for :math:`g_t = 1` the product :math:`u_t \bar u_t` is the posterior :math:
 All functions take `Potentials`. The emissions are a *table* of log-potentials ``(R, M, K)`` and an ``index`` ``(N, T)``
 of its rows: for symbols the table has one row for each symbol (M = V) and the index is the data itself, so nothing of
 size (R, N, T, K) is built to hold emissions. Every row is shifted by its maximum before it is exponentiated, so
-real-valued observations of any scale are safe.
+real-valued observations of any scale are safe. A sequence for which all beliefs vanish below the smallest number is
+computed again with logarithms. What remains is a state whose belief alone falls below about ``exp(-700)`` while another
+state's does not: it is lost, and matters only where transitions of (almost) zero forbid the way back and later
+observations turn the odds by as much.
 
 Reference:
     L. R. Rabiner (1989), "A tutorial on hidden Markov models and selected applications in speech recognition".
