@@ -46,6 +46,45 @@ def test_without_weights_it_is_a_plain_hmm():
     assert not torch.allclose(model.token_log_prob(data.batch()), plain.token_log_prob(data.batch()))
 
 
+def test_probabilities_of_all_sequences_sum_to_one():
+    model, data = model_and_data()
+    everything = list(itertools.product(range(3), repeat=4))
+    source = ps.Sequences.from_list([data.source[0]] * len(everything))
+    total = model.token_log_prob(ps.Sequences.from_list(everything, source=source).batch()).sum(-1).logsumexp(-1)
+    torch.testing.assert_close(total, torch.zeros_like(total), atol=1e-10, rtol=0)
+
+
+def test_batches_and_padding_do_not_matter():
+    model, data = model_and_data()
+    together = model.token_log_prob(data.batch())
+    for i, x in enumerate(data):
+        alone = model.token_log_prob(data[[i]].batch())
+        torch.testing.assert_close(alone[:, 0], together[:, i, : len(x)], atol=1e-12, rtol=0)
+        assert (together[:, i, len(x) :] == 0).all()
+
+
+def test_later_inputs_and_tokens_change_no_earlier_term():
+    model, data = model_and_data()
+    first = data[[0]]
+    inputs, tokens = first.source[0].copy(), first[0].copy()
+    inputs[2:] += 1.0
+    tokens[2:] = 0
+    changed = ps.Sequences.from_list([tokens], source=ps.Sequences.from_list([inputs]))
+    terms, other = (model.token_log_prob(part.batch())[:, 0] for part in (first, changed))
+    torch.testing.assert_close(terms[:, :2], other[:, :2], atol=1e-12, rtol=0)
+    assert (terms[:, 2:] != other[:, 2:]).all()
+
+
+def test_restarts_fitted_together_equal_lone_fits():
+    _, data = model_and_data()
+    model = ps.InputHMM(2, ps.emissions.Categorical(3), num_inputs=2, num_restarts=2)
+    lone = model.select(1)
+    ps.fit_gradient(model, data, num_steps=20, batch_size=2)
+    ps.fit_gradient(lone, data, num_steps=20, batch_size=2)
+    for name, value in lone.named_parameters():
+        torch.testing.assert_close(dict(model.named_parameters())[name][1:], value, atol=1e-10, rtol=0)
+
+
 def test_gradients_reach_the_weights():
     model, data = model_and_data()
     model.token_log_prob(data.batch()).sum().backward()
