@@ -57,7 +57,7 @@ def score(
     epilog=examples(
         "probseq sample runs/letters-seed0",
         'probseq sample runs/letters-seed0 --model hmm-64 --prefix "the people" --length 200 --num 3',
-        "probseq sample runs/series-sp500-vector-seed0 --length 250 > drawn.csv",
+        "probseq sample runs/series-vector-seed0 --length 250 > drawn.csv",
     )
 )
 def sample(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ StopReason = Literal["converged", "max_steps", "max_seconds", "early_stopping", 
 M = TypeVar("M")
 
 
-@dataclass
+@dataclass(repr=False)
 class Fit(Generic[M]):
     """A fitted model and how it got there.
 
@@ -49,6 +50,15 @@ class Fit(Generic[M]):
         """``(R,)`` steps that each restart took."""
         steps: NDArray[np.int64] = np.isfinite(self.history).sum(axis=0)
         return steps
+
+    def __repr__(self) -> str:
+        last = [curve[np.isfinite(curve)][-1:] for curve in self.history.T]
+        best = max((float(value[0]) for value in last if len(value)), default=float("nan"))
+        reasons = ", ".join(f"{num} x {reason}" for reason, num in Counter(self.stop_reason).most_common())
+        return (
+            f"Fit of {type(self.model).__name__}, {len(self.stop_reason)} restarts in {self.seconds:.1f} s: best "
+            f"{self.objective} {best:.4f} after at most {len(self.history)} steps; stopped by: {reasons}"
+        )
 
 
 Step = Callable[[int, list[int]], tuple[NDArray[np.float64], Mapping[int, StopReason]]]

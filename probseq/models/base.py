@@ -100,6 +100,10 @@ class Model(nn.Module):
     num_restarts: int = 1
     emission: Emission
 
+    def extra_repr(self) -> str:
+        settings = self.config().items()
+        return ", ".join(f"{name}={value!r}" for name, value in settings if isinstance(value, (int, float, str)))
+
     @property
     def support(self) -> tuple[str, int]:
         return self.emission.support

@@ -119,7 +119,7 @@ class HMM(MarkovModel):
         self.register_buffer("groups", check_groups(emission_groups, num_states), persistent=False)
         self._alone = torch.equal(self.groups, torch.arange(num_states))  # state k has emission distribution k
         self.emission = emission.build(num_restarts, int(self.groups.max()) + 1, dtype)
-        self.initialized = start in (*DRAWS, "parameters") and isinstance(emission, Categorical)
+        self.initialized = start in DRAWS and isinstance(emission, Categorical)
         self._draw_start(dtype)
         for part in self.fixed:
             for parameter in self._part(part):

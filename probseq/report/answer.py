@@ -26,6 +26,7 @@ TOKENS = {
     "vector": "one step of the series",
 }
 _SIGNS = {"exact": "", "lower bound": "at most ", "estimate": "about "}
+_FEW = 30  # below so many test sequences, an error is itself uncertain
 _TROUBLES = {
     "nonfinite": "became non-finite",
     "decreased": "stopped because its objective fell",
@@ -92,9 +93,11 @@ def _runner_up(comparison: Comparison) -> Markup:
             if few
             else "With sequences that a model holds impossible, no error can be given."
         )
-    if gap <= 2 * error:
-        return text + "That is within two standard errors: these test sequences cannot tell the two apart."
-    times = f"{gap / error if error else math.inf:,.0f} standard errors of the paired difference"
+    num = len(comparison.test[first].num_tokens)
+    times = f"{gap / error if error else math.inf:,.{1 if num < _FEW else 0}f} standard errors of the paired difference"
+    if gap <= _critical(num) * error:
+        few = f"{times}, too few with {num} test sequences" if gap > 2 * error else "within two standard errors"
+        return text + f"That is {few}: these test sequences cannot tell the two apart."
     text += f"That is {times}, more than the choice of test sequences explains"
     unsteady = max((first, second), key=lambda name: _spread(comparison, name))
     if (spread := _spread(comparison, unsteady)) > gap:
@@ -102,6 +105,13 @@ def _runner_up(comparison: Comparison) -> Markup:
             _bold(unsteady), significant(spread)
         )
     return text + "."
+
+
+def _critical(num: int) -> float:
+    """Standard errors that a mean of `num` differences exceeds by chance in one case of twenty (Student's t)."""
+    from scipy.special import stdtrit
+
+    return max(2.0, float(stdtrit(num - 1, 0.975)))
 
 
 def _families(comparison: Comparison) -> Markup:

@@ -47,13 +47,19 @@ class EMSpec(EMBudget):
     start: Literal["dirichlet", "near_uniform", "unigram", "kmeans", "race", "spectral"] = Field(
         "dirichlet", description="how starting points are found"
     )
-    initial_concentration: Annotated[float, Field(ge=1)] = 1.1
-    transition_concentration: Annotated[float, Field(ge=1)] = 1.1
+    initial_concentration: Annotated[float, Field(ge=1)] = Field(
+        1.1, description="of the prior on the first state; 1 is maximum likelihood"
+    )
+    transition_concentration: Annotated[float, Field(ge=1)] = Field(
+        1.1, description="of the prior on every row of the transitions; 1 is maximum likelihood"
+    )
     emission_concentration: Annotated[float, Field(ge=1)] = Field(
-        1.1, description="of categorical and bernoulli emissions"
+        1.1, description="of categorical and bernoulli emissions; 1 is maximum likelihood"
     )
     covariance_strength: Annotated[float, Field(ge=0)] = Field(
-        1.0, description="of gaussian emissions: the prior is worth so many observations with the data's variances"
+        1.0,
+        description="of gaussian emissions: the prior is worth so many observations with the data's variances; "
+        "0 is maximum likelihood",
     )
     sticky: Annotated[float, Field(ge=0)] = Field(0.0, description="added to the concentration of staying in a state")
     dtype: Literal["float32", "float64"] = Field(

@@ -30,6 +30,20 @@ def two(gap: float, noise: float) -> Comparison:
     return Comparison(comparison.models, comparison.validation, {"a": first, "b": second}, comparison.chosen, {})
 
 
+@pytest.mark.parametrize(("num", "sure"), [(2, False), (4, False), (40, True)])
+def test_few_sequences_need_a_larger_margin(num: int, sure: bool) -> None:
+    """Three standard errors are plenty with forty sequences and nothing much with four (Student's t: 3.18)."""
+    wave = np.tile([1.0, -1.0], num // 2)
+    gap = 3.0 * wave.std() / math.sqrt(num)
+    tokens, weights = np.full(num, 10), np.ones(num)
+    scores = {"a": Score(np.full((1, num), -20.0), tokens, weights, "exact")}
+    scores["b"] = Score(scores["a"].log_prob - gap - wave, tokens, weights, "exact")
+    comparison = Comparison({"a": Uniform(27), "b": Unigram(27)}, scores, scores, {"a": 0, "b": 0}, {})
+    said = text(run_of(comparison))
+    assert ("cannot tell the two apart" in said) is not sure
+    assert (f"too few with {num} test sequences" in said) is not sure
+
+
 def text(run: Any) -> str:
     return " ".join(answer(run))
 
