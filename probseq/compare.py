@@ -232,7 +232,8 @@ def _check_models(models: Mapping[str, SequenceModel | Fit[Any]]) -> None:
         if not isinstance(name, str):
             raise InputError(f"the model name {name!r} is a {type(name).__name__}; expected text")
         if not isinstance(given, Fit) and not hasattr(given, "token_log_prob"):
-            raise InputError(f"{name!r} is a {type(given).__name__}; expected a model or a Fit")
+            remedy = ", which is its .fit" if isinstance(getattr(given, "fit", None), Fit) else ""
+            raise InputError(f"{name!r} is a {type(given).__name__}; expected a model or a Fit{remedy}")
 
 
 def _check_same_support(models: Mapping[str, SequenceModel]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from probseq.inference.run import Fit
 from probseq.models.ngram import Uniform
 
 INF = math.inf
+FIT = Fit(Uniform(2), "", np.zeros((1, 1)), ["converged"], 0.0)
 VALIDATION = Sequences.from_list([[0, 0], [0, 1]])
 TEST = Sequences.from_list([[0, 1, 1], [1], [0, 0], [0, 1]], weights=[1, 2, 1, 1])
 
@@ -141,6 +143,7 @@ def test_html_escapes_names():
         ([Uniform(2)], "received a list"),
         ({3: Uniform(2)}, "the model name 3 is a int; expected text"),
         ({"a": 3}, "'a' is a int; expected a model or a Fit"),
+        ({"a": SimpleNamespace(fit=FIT)}, "expected a model or a Fit, which is its .fit"),
         (
             {"a": Uniform(2), "b": Uniform(3)},
             "'a' scores 2 symbols and 'b' scores 3 symbols; only models of the same observations share a table",

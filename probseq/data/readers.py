@@ -80,7 +80,7 @@ def _read_folder(folder: Path, level: str) -> list[Document]:
 
 def _read_json_lines(path: Path, level: str, key: str | None) -> list[Document]:
     return [
-        Document(_json_content(value, name), name, metadata=metadata)
+        Document(_json_content(value, name, level), name, metadata=metadata)
         for name, value, metadata in json_record(path, key, _KEYS, level)
     ]
 
@@ -122,7 +122,7 @@ def _scalars(record: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in record.items() if v is None or isinstance(v, (str, int, float))}
 
 
-def _json_content(value: Any, name: str) -> str | NDArray[Any]:
+def _json_content(value: Any, name: str, level: str) -> str | NDArray[Any]:
     if isinstance(value, str):
         if any("\ud800" <= symbol <= "\udfff" for symbol in value):
             raise InputError(
@@ -130,6 +130,11 @@ def _json_content(value: Any, name: str) -> str | NDArray[Any]:
             )
         return value
     if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+        if level not in ("symbol", "word"):
+            raise InputError(
+                f"{name} holds a list of tokens, which level {level!r} would take apart; expected level 'symbol', "
+                "which keeps them whole, or a text"
+            )
         return " ".join(value)
     if not isinstance(value, list):
         raise InputError(f"{name} holds a {type(value).__name__}; expected a text, or a list of ints or of vectors")

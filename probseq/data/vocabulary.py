@@ -212,8 +212,12 @@ class Vocabulary:
         """The symbol ids of a text, ``(T,)`` of the smallest integer type that holds them. No ``<end>`` is added.
 
         Raises:
-            InputError: a symbol outside the vocabulary, where it has no ``<unk>``; the sentence names it and its place.
+            InputError: no text; or a symbol outside the vocabulary, where it has no ``<unk>``: the sentence names it
+                and its place.
         """
+        if not isinstance(text, str):
+            kind = type(text).__name__
+            raise InputError(f"received a {kind}; expected a text (of a list: ' '.join(tokens), at level symbol)")
         if self.level == "letters":
             return _encode_letters(text)
         if self.level == "byte":

@@ -44,7 +44,13 @@ def test_json_lines_find_their_key(tmp_path, key):
 def test_json_lines_of_every_kind(tmp_path):
     lines = [{"x": "a b"}, {"x": ["a", "b"]}, {"x": [1, 2]}, {"x": [0.5, 2]}, {"x": [[1, 2], [3, 4]]}]
     path = write(tmp_path, "a.jsonl", "\n".join(map(json.dumps, lines)))
-    assert contents(path, column="x") == ["a b", "a b", [1, 2], [[0.5], [2.0]], [[1.0, 2.0], [3.0, 4.0]]]
+    assert contents(path, column="x", level="symbol") == [
+        "a b",
+        "a b",
+        [1, 2],
+        [[0.5], [2.0]],
+        [[1.0, 2.0], [3.0, 4.0]],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +65,7 @@ def test_json_lines_of_every_kind(tmp_path):
         ('{"text": [1, NaN]}', "line 2 has a missing or infinite value at step 1"),
         ('{"text": [true, false]}', "line 2 holds an array of bool"),
         ('{"text": [1, "a"]}', "line 2 holds an array of"),
+        ('{"tokens": ["one", "two"]}', "line 2 holds a list of tokens, which level 'char' would take apart"),
     ],
 )
 def test_a_malformed_json_line_is_named(tmp_path, line, sentence):

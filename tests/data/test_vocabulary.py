@@ -121,6 +121,7 @@ def test_ids_have_the_smallest_type():
         (lambda: Vocabulary((), "char"), "no symbols"),
         (lambda: Vocabulary.build(["a"], "char", min_count=0), "min_count is 0"),
         (lambda: Vocabulary(("a",), "vector"), "level 'vector' is of numbers, which have no vocabulary"),
+        (lambda: LETTERS.encode(["a", "b"]), "received a list; expected a text"),
         (lambda: LETTERS.decode([27]), "ids run from 27 to 27; expected 0 to 26"),
     ],
 )

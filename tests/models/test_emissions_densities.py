@@ -284,6 +284,7 @@ def test_given_probabilities_rates_and_mixtures_are_kept():
         (lambda: Bernoulli.from_parameters([[1.5]]), "expected probabilities .* between 0 and 1"),
         (lambda: Poisson.from_parameters([[-1.0]]), "expected rates .* of 0 or more"),
         (lambda: Poisson.from_parameters([1.0]), r"rates have shape \(1,\)"),
+        (lambda: Gaussian.from_parameters([[0.0]], [[[1.0]]]), "name their kind by covariance='full'"),
         (lambda: Gaussian.from_parameters([0.0], [1.0]), r"means have shape \(1,\); expected \(K, D\)"),
         (lambda: Gaussian.from_parameters([[0.0]], [1.0]), r"diag .* 1 states and 1 .*\(1,\); expected \(1, 1\)"),
         (lambda: Gaussian.from_parameters([[0.0]], [[0.0]]), "diag covariances have to be positive"),

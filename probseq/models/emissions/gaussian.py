@@ -105,7 +105,7 @@ class Gaussian(Reals):
         if spread.shape != expected:
             raise InputError(
                 f"{covariance} covariances of {states} states and {dims} dimensions have shape {tuple(spread.shape)}; "
-                f"expected {expected}"
+                f"expected {expected}; name their kind by covariance='full', 'tied', 'diag' or 'spherical'"
             )
         factor, variances = _given_factor(spread, covariance, dims)
         named = new._named(factor)
