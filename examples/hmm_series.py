@@ -94,4 +94,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ps.InputError as error:
+        raise SystemExit(str(error)) from None
