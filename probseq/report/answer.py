@@ -96,8 +96,8 @@ def _runner_up(comparison: Comparison) -> Markup:
     num = len(comparison.test[first].num_tokens)
     times = f"{gap / error if error else math.inf:,.{1 if num < _FEW else 0}f} standard errors of the paired difference"
     if gap <= _critical(num) * error:
-        few = f"{times}, too few with {num} test sequences" if gap > 2 * error else "within two standard errors"
-        return text + f"That is {few}: these test sequences cannot tell the two apart."
+        reach = f"{times}, too few with {num} test sequences" if gap > 2 * error else "within two standard errors"
+        return text + f"That is {reach}: these test sequences cannot tell the two apart."
     text += f"That is {times}, more than the choice of test sequences explains"
     unsteady = max((first, second), key=lambda name: _spread(comparison, name))
     if (spread := _spread(comparison, unsteady)) > gap:
@@ -164,6 +164,7 @@ def notices(run: Run) -> list[Markup]:
             if number := fit.stop_reason.count(reason):  # type: ignore[arg-type]
                 which = f"{number} of {count(len(fit.stop_reason), 'restart')}"
                 found.append(Markup("{}: {} {}.").format(_bold(name), which, words))
+        found += [Markup("{}: {}.").format(_bold(name), problem) for problem in fit.details.get("problems", [])]
         lost = run.comparison.test[name].num_restarts - len(finite_values(run.comparison, name))
         if lost:
             found.append(Markup("{}: the test value of {} is not finite.").format(_bold(name), count(lost, "restart")))
