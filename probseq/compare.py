@@ -155,7 +155,7 @@ class Comparison:
             )
         return lines
 
-    def _notes(self) -> list[str]:
+    def notes(self) -> list[str]:
         """One footnote for each kind of number that is not an exact probability."""
         notes = [_FOOTNOTES["density"]] if any(score.density for score in self.test.values()) else []
         kinds = {name: self.test[name].likelihood for name in self.ranking}
@@ -175,7 +175,7 @@ class Comparison:
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = ["  ".join(_align(i, cell, widths[i]) for i, cell in enumerate(row)).rstrip() for row in table]
         rule = "-" * max(map(len, lines))
-        return "\n".join([lines[0], rule, *lines[1:], *([rule, *self._notes()] if self._notes() else [])])
+        return "\n".join([lines[0], rule, *lines[1:], *([rule, *self.notes()] if self.notes() else [])])
 
     def __repr__(self) -> str:
         return self.to_text()
@@ -185,7 +185,7 @@ class Comparison:
         header, *body = [[html.escape(cell) for cell in row] for row in self._table()]
         lines = ["".join(f"<td>{cell}</td>" for cell in row) for row in body]
         head = "".join(f"<th>{cell}</th>" for cell in header)
-        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self._notes())
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes())
         rows = "".join(f"<tr>{line}</tr>" for line in lines)
         return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{notes}"
 

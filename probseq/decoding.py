@@ -15,6 +15,7 @@ from probseq.data.sequences import Batch, Sequences
 from probseq.errors import InputError, unknown
 from probseq.evaluate import evaluate
 from probseq.models.hmm import HMM
+from probseq.models.posterior_hmm import PosteriorHMM
 from probseq.scoring import Fitted, read_sequences
 
 Row = dict[str, Any]
@@ -33,7 +34,8 @@ def decode_file(
     """For each document what was observed, its most probable paths of states, and the probability of each state.
 
     Args:
-        fitted: an HMM.
+        fitted: an HMM; or draws from a posterior, of which the state at each step is the one that is most probable
+            there, averaged over the aligned draws: these need not make a path that is possible as a whole.
         path: a file as `read_corpus` takes it.
         posterior: give ``p(s_t | x)`` of every state too.
         num_best: how many paths, the most probable first.
@@ -50,12 +52,16 @@ def decode_file(
     model = _hmm(fitted, "states to decode")
     if num_best < 1:
         raise InputError(f"received --num-best {num_best}; expected 1 or more")
+    if num_best > 1 and isinstance(model, PosteriorHMM):
+        raise InputError(f"{fitted.name} is draws from a posterior, which have no path in common; leave --num-best out")
     names, documents = read_sequences(fitted, path, column, id_column)
     _check_possible(model, names, documents)
     for i, name in enumerate(names):
         batch = documents.batch(np.array([i]))
         decoded: Row = {"document": name, **_observed(fitted, documents[i])}
-        if num_best == 1:
+        if isinstance(model, PosteriorHMM):
+            decoded["states"] = model.posterior_marginals(batch)[0, 0].argmax(dim=-1).tolist()
+        elif num_best == 1:
             decoded["states"] = model.viterbi(batch)[0, 0].tolist()
         else:
             paths, log_probs = model.k_best(batch, num_best)
@@ -80,7 +86,7 @@ def forecast_file(
     """What comes after each document of a file.
 
     Args:
-        fitted: an HMM.
+        fitted: an HMM, or draws from a posterior, which are averaged.
         path: a file as `read_corpus` takes it.
         steps: how far ahead.
         level: of vectors, the probability that the interval holds.
@@ -106,7 +112,7 @@ def forecast_file(
         yield {"document": name, **ahead}
 
 
-def _symbols_ahead(fitted: Fitted, model: HMM, batch: Batch, steps: int) -> Row:
+def _symbols_ahead(fitted: Fitted, model: HMM | PosteriorHMM, batch: Batch, steps: int) -> Row:
     probs = model.symbols_ahead(batch, steps)[0, 0].numpy()  # (H, V)
     symbols = range(probs.shape[1]) if fitted.vocabulary is None else fitted.vocabulary.symbols
     order = np.argsort(-probs, axis=1, kind="stable")[:, :_SHOWN]
@@ -114,18 +120,18 @@ def _symbols_ahead(fitted: Fitted, model: HMM, batch: Batch, steps: int) -> Row:
     return {"probabilities": likely}
 
 
-def _vectors_ahead(model: HMM, batch: Batch, steps: int, level: float) -> Row:
+def _vectors_ahead(model: HMM | PosteriorHMM, batch: Batch, steps: int, level: float) -> Row:
     ahead = model.forecast(batch, steps, level)
     return {name: getattr(ahead, name)[0, 0].tolist() for name in ("mean", "lower", "upper")}
 
 
-def _hmm(fitted: Fitted, wanted: str) -> HMM:
-    if not isinstance(fitted.model, HMM):
+def _hmm(fitted: Fitted, wanted: str) -> HMM | PosteriorHMM:
+    if not isinstance(fitted.model, (HMM, PosteriorHMM)):
         raise InputError(f"the model {fitted.name} has no {wanted}; expected an HMM (see --model)")
     return fitted.model
 
 
-def _check_possible(model: HMM, names: list[str], documents: Sequences) -> None:
+def _check_possible(model: HMM | PosteriorHMM, names: list[str], documents: Sequences) -> None:
     """Raise `InputError` unless every document has a path of states."""
     log_prob = evaluate(model, documents).log_prob[0]
     if lost := [name for name, value in zip(names, log_prob, strict=True) if value == -math.inf]:

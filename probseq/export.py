@@ -21,6 +21,8 @@ from probseq.models.alignment import align
 from probseq.models.hmm import HMM
 from probseq.models.parameter_names import axes, parameters
 from probseq.models.posterior_hmm import PosteriorHMM
+from probseq.restarts.at_mean import at_mean
+from probseq.restarts.summary import final_values
 
 _CELLS = 2**22  # draws times padded tokens of one pass over the data
 _DIMS = {
@@ -52,16 +54,17 @@ def to_arviz(
     ``observed_data``   the sequences ``x``, (sequence, time); padded and missing: -1 of symbols, NaN of vectors
     ``sample_stats``    of `probseq.nuts`: ``diverging`` and ``step_size`` of each draw
     ``constant_data``   ``length`` and ``weight`` of each sequence
-    ``restarts``        of a `Fit`: the final ``objective``, its ``history``, ``num_steps``, ``stop_reason``, the
-                        parameters, and ``log_prob`` of the data, (restart, ...)
+    ``restarts``        of a `Fit`: the final ``objective`` (on validation, where weights were chosen by that), its
+                        ``history``, ``num_steps``, ``stop_reason``, the parameters, and ``log_prob`` of the data,
+                        (restart, ...)
     ==================  ==========================================================================================
 
     A fit by EM or by gradients is one point for each restart: it has no posterior, and ``az.loo`` nothing to work on.
     Restarts are not chains: they did not draw from one distribution, and no R-hat compares them. The states of all
     draws and restarts are aligned, unless the data say which state is which.
 
-    ``az.loo`` leaves out whole sequences, and needs 30 draws at least. It takes them for draws from the exact
-    posterior; of a variational one it is as good as the approximation.
+    ``az.loo`` leaves out whole sequences; of fewer than 30 draws it cannot say how good it is. It takes them
+    for draws from the exact posterior; of a variational one it is as good as the approximation.
 
     Args:
         result: what `probseq.nuts` returns, a `PosteriorHMM`, or a `Fit`. The `Fit` of a model that has a posterior
@@ -139,18 +142,20 @@ def _check_weights(data: Sequences, posterior: PosteriorHMM | None) -> None:
 
 def _check_same_data(result: Mcmc, log_likelihood: NDArray[np.float64]) -> None:
     found = log_likelihood.sum(axis=2)
-    if found.shape != result.log_likelihood.shape or not np.allclose(found, result.log_likelihood, rtol=1e-6):
+    differ = np.argwhere(~np.isclose(found, result.log_likelihood, rtol=1e-6))
+    if len(differ):
+        chain, draw = differ[0]
         raise InputError(
-            f"the log-likelihood of these data under the first draw is {found[0, 0]:.6g}, and nuts found "
-            f"{result.log_likelihood[0, 0]:.6g}; expected the sequences that nuts conditioned on, which az.loo leaves "
-            "out one by one: score others with evaluate"
+            f"the log-likelihood of these data under draw {draw} of chain {chain} is {found[chain, draw]:.6g}, and "
+            f"nuts found {result.log_likelihood[chain, draw]:.6g}; expected the sequences that nuts had, which "
+            "az.loo leaves out one by one: score others with evaluate"
         )
 
 
 def _choose(result: Fit[Any] | PosteriorHMM, restart: int | None) -> int:
     """The restart whose draws are exported, and whose order of states is that of all."""
     if restart is None and isinstance(result, Fit):
-        final = _final(result)
+        final = -final_values(result)
         return int(np.argmax(np.where(np.isfinite(final), final, -np.inf)))
     model = result.model if isinstance(result, Fit) else result
     if restart is None and model.num_restarts > 1:
@@ -162,32 +167,29 @@ def _choose(result: Fit[Any] | PosteriorHMM, restart: int | None) -> int:
     return chosen
 
 
-def _final(fit: Fit[Any]) -> NDArray[np.float64]:
-    """``(R,)``: the objective after the last step of each restart; NaN where it made none."""
-    last = np.maximum(fit.num_steps - 1, 0)
-    return fit.history[last, np.arange(len(last))] if len(fit.history) else np.full(len(last), np.nan)
-
-
 def _posterior(result: Fit[Any] | PosteriorHMM, chosen: int, num_draws: int, seed: int) -> PosteriorHMM | None:
     """Draws of the chosen restart; None where there is no posterior."""
     if isinstance(result, PosteriorHMM):
         return result.select(chosen)
+    if isinstance(result.model, PosteriorHMM):
+        return result.model.select(chosen)
     if not hasattr(result.model, "posterior"):
         return None
     drawn: PosteriorHMM = result.model.select(chosen).posterior(num_draws, seed)
     return drawn
 
 
-def _have_names(data: Sequences | None) -> bool:
+def _say_names(data: Sequences | None) -> bool:
     """Whether the data say which state is which; then no state is given another name."""
     return data is not None and data.states is not None
 
 
 def _ordered(posterior: PosteriorHMM, result: object, chosen: int, data: Sequences | None) -> PosteriorHMM:
     """The same draws with their states in one order; `nuts` has found one."""
-    if _have_names(data) or isinstance(result, Mcmc):
+    if _say_names(data) or isinstance(result, Mcmc):
         return posterior
-    return posterior.aligned(result.model.select(chosen) if isinstance(result, Fit) else None)
+    model = getattr(result, "model", None)
+    return posterior.aligned(at_mean(model).select(chosen) if isinstance(model, HMM) else None)
 
 
 @torch.no_grad()
@@ -220,7 +222,7 @@ def _of_sampler(result: Mcmc) -> dict[str, NDArray[Any]]:
 def _of_restarts(fit: Fit[Any], chosen: int, data: Sequences | None) -> dict[str, NDArray[Any]]:
     """What there is of each restart."""
     found = {
-        "objective": _final(fit),
+        "objective": -final_values(fit),
         "history": fit.history.T,
         "num_steps": fit.num_steps,
         "stop_reason": np.array(fit.stop_reason),
@@ -230,7 +232,8 @@ def _of_restarts(fit: Fit[Any], chosen: int, data: Sequences | None) -> dict[str
     if data is not None:
         found["log_prob"] = evaluate(fit.model, data).log_prob
     if isinstance(fit.model, HMM):
-        ordered = fit.model if _have_names(data) else fit.model.permute(align(fit.model, chosen))
+        model = at_mean(fit.model)
+        ordered = model if _say_names(data) else model.permute(align(model, chosen))
         found |= {name: _array(value) for name, value in parameters(ordered).items()}
     return found
 
@@ -249,7 +252,8 @@ def _padded(data: Sequences) -> NDArray[Any]:
 
 def _dims(result: Fit[Any] | PosteriorHMM, data: Sequences | None) -> dict[str, tuple[str, ...]]:
     """The axes of every variable after those that all of its group have."""
-    model = result.model if isinstance(result, Fit) else result.draws
+    model = result.model if isinstance(result, Fit) else result
+    model = model.draws if isinstance(model, PosteriorHMM) else model
     own = axes(model) if isinstance(model, HMM) else {}
     symbols = data is None or data.is_symbolic
     return {**_DIMS, **own, OBSERVED: ("sequence", "time") if symbols else ("sequence", "time", "dimension")}

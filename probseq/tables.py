@@ -39,8 +39,11 @@ def print_run(run: Run) -> None:
             _number(row["fit_seconds"], 1),
         )
     _print(table)
-    if density:
-        print("densities: the numbers depend on the unit of the data, their differences do not")
+    for note in run.comparison.notes():
+        print(note)
+    for name, fit in run.fits.items():
+        for problem in fit.details.get("problems", []):
+            print(f"{name}: {problem}")
 
 
 def print_scores(result: dict[str, Any]) -> None:
@@ -67,21 +70,26 @@ def print_scores(result: dict[str, Any]) -> None:
 def print_sensitivities(found: dict[str, Sensitivity]) -> None:
     """What `probseq.sensitivities` found: a row for each model, and of a single one all its restarts."""
     columns = ["model", "restarts", "found", "best", "spread", "1 run", "optima", "same state"]
-    tolerance = next(iter(found.values())).tolerance
+    tolerance = min(one.tolerance for one in found.values())
     table = _table(f"restarts: nats per token, found the best to within {tolerance:g}", columns)
     for name, one in found.items():
         failed = f" ({one.num_failed} failed)" if one.num_failed else ""
         table.add_row(
             escape(name),
             f"{one.num_restarts}{failed}",
-            f"{one.num_at_best(tolerance)} ({one.hit_rate(tolerance):.0%})",
+            f"{one.num_at_best(one.tolerance)} ({one.hit_rate(one.tolerance):.0%})",
             _number(float(one.nats_per_token[one.best]), 4),
             _number(one.spread, 4),
             _number(float(one.expected_best[0]), 4),
-            "-" if one.num_optima is None else str(one.num_optima),
+            one.optima_label or "-",
             "-" if one.mean_agreement is None else f"{one.mean_agreement:.0%}",
         )
     _print(table)
+    if any(one.cut_off for one in found.values()):
+        print("optima: where runs were cut off before they converged, two that were on one way count as two")
+    for name, one in found.items():
+        if one.standard_error is not None:
+            print(f"{name}: values are estimated; found the best to within {one.tolerance:.2g}, four standard errors")
     if len(found) == 1:
         print_restarts(next(iter(found.values())))
 

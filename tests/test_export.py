@@ -1,5 +1,7 @@
 """What `to_arviz` makes of fits and posteriors; `test_export_arrays.py` holds both generations of ArviZ to the rest."""
 
+import dataclasses
+
 import numpy as np
 import oracles
 import pytest
@@ -24,6 +26,7 @@ def several(transition, probs, initial=None):
     transition, probs = torch.as_tensor(transition), torch.as_tensor(probs)
     rows, states, symbols = probs.shape
     model = ps.HMM(states, ps.emissions.Categorical(symbols), num_restarts=rows, start="parameters")
+    model.initialized = True
     model.log_transition.data = transition.log()
     model.emission.logits.data = probs.log()
     model.log_initial.data = torch.full((rows, states), 1 / states).double().log() if initial is None else initial.log()
@@ -95,7 +98,7 @@ def test_what_nuts_draws():
     assert data["log_likelihood"]["x"].sum("sequence").values == pytest.approx(result.log_likelihood)
     assert data["sample_stats"]["diverging"].values.tolist() == divergent.tolist()
     assert data["sample_stats"]["step_size"].values[:, 0].tolist() == [0.1, 0.2]
-    with pytest.raises(ps.InputError, match="expected the sequences that nuts conditioned on"):
+    with pytest.raises(ps.InputError, match="expected the sequences that nuts had"):
         ps.to_arviz(result, DATA[1:])
 
 
@@ -290,3 +293,17 @@ def test_a_saved_export_comes_back(az, tmp_path):
     data.to_netcdf(tmp_path / "posterior.nc", engine="h5netcdf")
     back = az.from_netcdf(tmp_path / "posterior.nc", engine="h5netcdf")
     assert back["posterior"]["probs"].equals(data["posterior"]["probs"])
+
+
+@pytest.mark.parametrize("guide", ["mean_field", "structured"])
+def test_the_fit_of_a_posterior_has_one_whether_it_was_drawn_before_or_not(guide):
+    model = ps.BayesianHMM(2, ps.emissions.Categorical(2), guide=guide, num_restarts=2)
+    fit = ps.svi(model, DATA, num_steps=5)
+    best = int(np.argmax(fit.details["final"]))
+    drawn = dataclasses.replace(fit, model=model.posterior(20, seed=3))
+    for one in (fit, drawn):
+        data = ps.to_arviz(one, DATA, num_draws=20, seed=3)
+        expected = ps.evaluate(model.select(best).posterior(20, seed=3).draws, DATA).log_prob
+        assert data["log_likelihood"]["x"].values[0] == pytest.approx(expected)
+        assert data["posterior"]["probs"].shape == (1, 20, 2, 2)
+        assert data["restarts"]["objective"].values.tolist() == fit.details["final"]

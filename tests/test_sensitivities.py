@@ -75,7 +75,18 @@ def test_the_tables_show_models_and_of_one_model_its_restarts(run, monkeypatch):
     one = succeeds("sensitivity", run, "hmm-2", "--tolerance", "0.5")
     assert "6 (100%)" in one
     assert "best of so many" in one
-    assert one.count("max_steps") + one.count("converged") == 6
+    of_restarts = one[one.index("best of so many") :]
+    stopped = [line.split()[-2] for line in of_restarts.splitlines() if len(line.split()) > 3]
+    assert sum(reason in ("max_steps", "converged") for reason in stopped) == 6
+
+
+def test_optima_are_marked_where_runs_were_cut_off(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    printed = succeeds("sensitivity", run, "--model", "hmm-2")
+    expected = ps.sensitivity(load_model(run / "models" / "hmm-2").fit)
+    assert expected.cut_off
+    assert f" {expected.optima_label} " in printed
+    assert "optima: where runs were cut off before they converged, two that were on one way count as two" in printed
 
 
 def test_tables_and_figures_are_written_once(run, tmp_path):
@@ -90,11 +101,15 @@ def test_tables_and_figures_are_written_once(run, tmp_path):
     curve = pd.read_csv(out / "best-of.csv").query("model == 'hmm-2'")["expected_best_nats_per_token"]
     best = table.query("model == 'hmm-2'")["nats_per_token"].min()
     assert curve.iloc[-1] == pytest.approx(best)
-    assert "exists; remove it or choose another with --out" in fails("sensitivity", run, "--out", out)
+    with pytest.MonkeyPatch.context() as patch:  # nothing is computed, let alone printed, before that is known
+        patch.setattr("probseq.sensitivities.open_sensitivities", None)
+        assert "exists; remove it or choose another with --out" in fails("sensitivity", run, "--out", out)
 
 
 def test_bad_questions(run, tmp_path):
     assert "unknown model 'hmm-3'" in fails("sensitivity", run, "hmm-3")
+    assert "unknown model 'hmm-3'" in fails("sensitivity", run, "--model", "hmm-3")
+    assert "received the models hmm-2 and rnn; expected one" in fails("sensitivity", run, "hmm-2", "--model", "rnn")
     assert "tolerance is -1" in fails("sensitivity", run, "--tolerance", "-1")
     model = run / "models" / "hmm-2"
     assert "is the folder of one model; leave hmm-3 out" in fails("sensitivity", model, "hmm-3")

@@ -99,7 +99,11 @@ def decode(
     output: FormatOption = "table",
     out: FileOption = None,
 ) -> None:
-    """The hidden states of an HMM: the most probable path (Viterbi), a line for each token."""
+    """The hidden states of an HMM: the most probable path (Viterbi), a line for each token.
+
+    Of draws from a posterior (vb-hmm, svi-hmm, nuts-hmm): at each step the state that is most probable there, averaged
+    over the draws.
+    """
     from probseq.decoding import decode_file, decoded_rows, write_table
     from probseq.scoring import open_fitted
     from probseq.tables import print_states
@@ -153,14 +157,15 @@ def forecast(
 @app.command(
     epilog=examples(
         "probseq sensitivity runs/letters-seed0",
-        "probseq sensitivity runs/letters-seed0 hmm-2 --data my.txt",
+        "probseq sensitivity runs/letters-seed0 --model hmm-2 --data my.txt",
         "probseq sensitivity runs/letters-seed0 --out restarts",
     )
 )
 def sensitivity(
     source: SourceArgument,
+    name: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="The same as --model.")] = None,
     model: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help="Default: all models with several restarts.")
+        str | None, typer.Option("--model", help="Which model of a run. Default: all with several restarts.")
     ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="A file on which paths of states are compared.")] = None,
     column: ColumnOption = None,
@@ -173,11 +178,17 @@ def sensitivity(
 ) -> None:
     """What the restarts of a run tell: their spread, how often the best was found, and how many optima there are."""
     from probseq.checkpoint import plain
+    from probseq.errors import InputError
+    from probseq.run_folder import check_free
     from probseq.sensitivities import open_sensitivities, to_plain, write_sensitivities
     from probseq.tables import print_sensitivities
 
     check_format(output)
-    found = open_sensitivities(source, model, data, tolerance=tolerance, column=column, id_column=id_column)
+    if name is not None and model is not None:
+        raise InputError(f"received the models {name} and {model}; expected one of them, with --model or without")
+    if out is not None:
+        check_free(out)
+    found = open_sensitivities(source, model or name, data, tolerance=tolerance, column=column, id_column=id_column)
     if output == "json":
         typer.echo(json.dumps(plain(to_plain(found)), indent=2))
     else:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_LEAST = 4  # draws of one chain that can be told from one another by halves
+LEAST = 4  # draws of one chain that can be told from one another by halves
 
 
 def r_hat(draws: Floats) -> Floats:
@@ -58,7 +58,7 @@ def ess(draws: Floats) -> Floats:
     import torch
     from pyro.ops.stats import effective_sample_size
 
-    if draws.shape[1] < _LEAST:
+    if draws.shape[1] < LEAST:
         return np.full(draws.shape[2:], np.nan)
     scores = _halves(_normal_scores(draws))
     found: Floats = effective_sample_size(torch.from_numpy(scores)).numpy()
@@ -84,7 +84,7 @@ def _normal_scores(draws: Floats) -> Floats:
 
 
 def _split_r_hat(scores: Floats) -> Floats:
-    if scores.shape[1] < _LEAST:
+    if scores.shape[1] < LEAST:
         return np.full(scores.shape[2:], np.nan)
     halves = _halves(scores)
     size, within = halves.shape[1], halves.var(axis=1, ddof=1).mean(axis=0)

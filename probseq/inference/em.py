@@ -12,6 +12,7 @@ from probseq.inference.device import resolve_device
 from probseq.inference.em_step import EMModel, EMStep
 from probseq.inference.online import OnlineStep
 from probseq.inference.run import Fit, check_budget, run
+from probseq.models.bayesian_hmm import BayesianHMM
 from probseq.models.emissions import Emission
 
 M = TypeVar("M", bound=EMModel)
@@ -131,6 +132,11 @@ def em(
 def _check(
     model: Any, data: Sequences, tol: float, accelerate: bool, minibatch: int | None, decay: float, delay: float
 ) -> None:
+    if isinstance(model, BayesianHMM):
+        raise InputError(
+            "em does not climb the bound of a BayesianHMM; fit it with svi, or fit a VariationalHMM, "
+            "whose bound em climbs"
+        )
     if not hasattr(model, "e_step"):
         raise InputError(f"{type(model).__name__} has no E-step; fit networks with fit_gradient")
     check_sequences(data, "data")

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from probseq.data.sequences import Sequences, check_sequences
-from probseq.errors import InputError
-from probseq.inference.diagnostics import ess, r_hat
+from probseq.errors import InputError, check_whole
+from probseq.inference.diagnostics import LEAST, ess, r_hat
 from probseq.inference.markov_chain import Chain, Potential
 from probseq.inference.run import Fit, StopReason, run
 from probseq.models.base import restart_seed
@@ -21,6 +21,7 @@ from probseq.models.posterior_hmm import PosteriorHMM
 
 Floats = NDArray[np.float64]
 
+_BAD_WARMUP = range(20, 150)  # too many for the step size alone, too few for the metric
 _GOOD_R_HAT = 1.01
 _GOOD_ESS = 100  # for each chain
 
@@ -30,7 +31,7 @@ class Mcmc:
     """Draws of C Markov chains from one posterior, and what can be said of them.
 
     Attributes:
-        posterior: the draws, R = 1, their states aligned.
+        posterior: the draws, R = 1, their states aligned, unless the data say which state is which.
         log_likelihood: ``(C, S)``, that of all data at each draw, in nats.
         divergent: ``(C, S)`` bool: where the step was too long for the curvature of the posterior.
         r_hat: for each parameter, and ``log_likelihood``, the rank-normalised split R-hat over chains, after alignment;
@@ -40,6 +41,7 @@ class Mcmc:
         acceptance: ``(C,)``, mean acceptance probability after the warm-up.
         seconds: wall-clock seconds of all, warm-up included.
         num_tokens: the observed tokens of the data, each as often as its sequence counts.
+        num_warmup: steps before the draws, in which the sampler adapted.
         interrupted: whether Ctrl-C ended it early.
     """
 
@@ -52,6 +54,7 @@ class Mcmc:
     acceptance: Floats
     seconds: float
     num_tokens: float
+    num_warmup: int | None = None
     interrupted: bool = False
 
     @property
@@ -83,8 +86,18 @@ class Mcmc:
     def problems(self) -> list[str]:
         """What speaks against these draws, in sentences; empty if nothing does."""
         found = []
-        if np.isnan(self.max_r_hat):
-            found.append(f"{self.num_samples} draws of a chain are too few for R-hat; take at least 4")
+        if np.isnan(self.max_r_hat) and self.num_samples < LEAST:
+            found.append(f"{self.num_samples} draws of a chain are too few for R-hat; take at least {LEAST}")
+        elif np.isnan(self.max_r_hat):
+            found.append(
+                f"no chain has moved in {self.num_samples} draws: every step was refused; warm up for longer, or begin "
+                "elsewhere"
+            )
+        if self.num_warmup is not None and self.num_warmup in _BAD_WARMUP:
+            found.append(
+                f"num_warmup is {self.num_warmup}, of which Pyro adapts the metric on the last few steps alone; take "
+                f"{_BAD_WARMUP.stop} or more, or fewer than {_BAD_WARMUP.start}"
+            )
         if self.max_r_hat > _GOOD_R_HAT:
             worst = max(self.r_hat, key=lambda name: _extreme({name: self.r_hat[name]}, np.max, -np.inf))
             found.append(
@@ -159,8 +172,8 @@ def nuts(
     The model is not changed, but for the location and scale of the data, which its priors may need.
 
     The posterior is the same under any order of the states, and chains may differ in it or change it on their way. The
-    draws are aligned before anything is averaged or compared. Chains that stand in modes which no renaming makes equal
-    show in R-hat.
+    draws are aligned before anything is averaged or compared, unless the data know states: these have names. Chains
+    that stand in modes which no renaming makes equal show in R-hat.
 
     Args:
         model: an `HMM` with proper priors, for example `probseq.BayesianHMM`.
@@ -188,6 +201,7 @@ def nuts(
     """
     sizes = {"num_samples": num_samples, "num_warmup": num_warmup, "num_chains": num_chains}
     _check(model, data, {**sizes, "max_tree_depth": max_tree_depth}, target_acceptance)
+    named = data.states is not None and bool((data.states >= 0).any())
     starts, batch = _starts(model, data, num_chains), data.batch()
     settings = {"target_accept_prob": target_acceptance, "max_tree_depth": max_tree_depth}
     chains = [
@@ -211,7 +225,7 @@ def nuts(
     )
     if len(fit.history) <= num_warmup:
         raise KeyboardInterrupt
-    return _collect(chains, fit.history[num_warmup:].T * tokens, tokens, fit)
+    return _collect(chains, fit.history[num_warmup:].T * tokens, tokens, fit, named, num_warmup)
 
 
 def _starts(model: HMM, data: Sequences, num_chains: int) -> HMM:
@@ -234,12 +248,15 @@ def _starts(model: HMM, data: Sequences, num_chains: int) -> HMM:
     return starts.cpu().double()  # a small step costs more on a device than there
 
 
-def _collect(chains: list[Chain], log_likelihood: Floats, tokens: float, fit: Fit[HMM]) -> Mcmc:
+def _collect(
+    chains: list[Chain], log_likelihood: Floats, tokens: float, fit: Fit[HMM], named: bool, num_warmup: int
+) -> Mcmc:
     from probseq.models.hmm_priors import hmm_from_sites
 
     draws = [one for chain in chains for one in chain.draws]
     sites = {name: torch.cat([one[name] for one in draws]) for name in draws[0]}
-    posterior = PosteriorHMM(hmm_from_sites(chains[0].potential.model, sites), len(draws), len(chains)).aligned()
+    model = hmm_from_sites(chains[0].potential.model, sites)
+    posterior = PosteriorHMM(model, len(draws), len(chains), named).aligned()
     values = {"log_likelihood": log_likelihood}
     for name, value in posterior.parameter_draws().items():
         values[name] = value.reshape(log_likelihood.shape + value.shape[2:]).numpy()
@@ -253,6 +270,7 @@ def _collect(chains: list[Chain], log_likelihood: Floats, tokens: float, fit: Fi
         np.array([float(chain.kernel.logging()["acc. prob"]) for chain in chains]),
         fit.seconds,
         tokens,
+        num_warmup,
         "interrupted" in fit.stop_reason,
     )
 
@@ -264,10 +282,13 @@ def _check(model: HMM, data: Sequences, settings: dict[str, int], target_accepta
             "build a BayesianHMM"
         )
     check_sequences(data, "data")
+    for part in data.batches():
+        model.check_values(part)
+    if data.states is not None:
+        model.check_known(int(data.states.max()))
     for name, value in settings.items():
         least = 0 if name == "num_warmup" else 1
-        if value < least:
-            raise InputError(f"{name} is {value}; expected {least} or more")
+        check_whole(name, value, least)
     if not 0 < target_acceptance < 1:
         raise InputError(f"target_acceptance is {target_acceptance}; expected a share between 0 and 1, such as 0.8")
     from probseq.models.hmm_priors import check_proper, own_sites, prior

@@ -6,13 +6,15 @@ nothing that has a state in it can be compared between restarts, or averaged ove
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from probseq.errors import InputError
+from probseq.models.state_names import structure
 from probseq.ops.alignment import match
 from probseq.types import Array
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 _MAX_TURNS = 50  # far more than it takes: each one lowers the cost
 _LEAST = 1e-10  # a smaller improvement is rounding, and would let two equal orders take turns for ever
 _FORBIDDEN = 1e6  # more than any assignment of states can cost
+_APART = 1e3  # the same for two entries; not more, so that small differences are not rounded away
 
 
 @torch.no_grad()
@@ -40,8 +43,9 @@ def align(model: HMM, reference: HMM | int = 0) -> Int[Tensor, "R K"]:
     without transitions, the better end is taken. No exchange of two states improves the result, and a permutation of
     the reference itself is found exactly; of models that have little in common, the best permutation may be missed.
 
-    States that masks or emission groups tell apart are not exchanged with one another. A restart whose parameters are
-    not finite keeps the order it has.
+    Masks, emission groups and parts that are `fixed` may tell states apart. No order is returned that does not keep
+    the masks, move groups as a whole, and give every fixed part the numbers that the reference has there. A restart for
+    which no such order was found keeps the one it has, and so does one whose parameters are not finite.
 
     Args:
         model: R restarts.
@@ -51,7 +55,8 @@ def align(model: HMM, reference: HMM | int = 0) -> Int[Tensor, "R K"]:
         ``(R, K)``, for `HMM.permute`: the state ``p[r, i]`` of restart r is what the reference calls state i.
 
     Raises:
-        InputError: no such restart, or a reference with other states, other observations, or several restarts.
+        InputError: a model that is no `HMM`, no such restart, or a reference with other states, other observations, or
+            several restarts.
 
     Reference:
         M. Stephens (2000), "Dealing with label switching in mixture models".
@@ -64,14 +69,17 @@ def align(model: HMM, reference: HMM | int = 0) -> Int[Tensor, "R K"]:
     """
     anchor = _check_reference(model, reference)
     order = torch.arange(model.num_states, device=model.device).repeat(model.num_restarts, 1)
-    linear = _linear_cost(model, anchor)
+    names = structure(model, anchor)
+    linear = _linear_cost(model, anchor, names.apart)
     finite = (linear.isfinite().all((1, 2)) & model.transition.isfinite().all((1, 2))).nonzero()[:, 0]
-    if len(finite) and not _have_names(model):
-        problem = _Problem(linear[finite], model.transition[finite].double(), anchor.transition.double())
+    if len(finite):
+        # Tables that differ by whole numbers where the names do: an order that does not keep them costs far too much.
+        own = model.transition.double() + _APART * names.own
+        problem = _Problem(linear[finite], own[finite], (anchor.transition.double() + _APART * names.target)[finite])
         found = [_by_swaps(problem, _in_turns(problem, match(cost))) for cost in (problem.first(), problem.linear)]
-        better = problem.cost(found[1]) < problem.cost(found[0]) - _LEAST
-        order[finite] = torch.where(better[:, None], found[1], found[0])
-    return order
+        found.append(_by_swaps(problem, order[finite]))
+        order[finite] = _cheapest(problem, found)
+    return order.where(names.kept(order)[:, None], torch.arange(model.num_states, device=model.device))
 
 
 class _Problem(NamedTuple):
@@ -79,7 +87,7 @@ class _Problem(NamedTuple):
 
     linear: Float[Tensor, "R K K"]
     transition: Float[Tensor, "R K K"]
-    target: Float[Tensor, "1 K K"]
+    target: Float[Tensor, "R K K"]
 
     def placed(self, order: Int[Tensor, "R K"]) -> Float[Tensor, "R K K"]:
         rows = torch.arange(len(order), device=order.device)[:, None, None]
@@ -163,7 +171,16 @@ def _by_swaps(problem: _Problem, order: Int[Tensor, "R K"]) -> Int[Tensor, "R K"
 
 
 def _check_reference(model: HMM, reference: HMM | int) -> HMM:
-    anchor = model.select(reference) if isinstance(reference, int) else reference
+    from probseq.models.hmm import HMM
+
+    if not isinstance(model, HMM):
+        remedy = (
+            "give its model: align(fit.model)" if isinstance(getattr(model, "model", None), HMM) else "it has no states"
+        )
+        raise InputError(f"received a {type(model).__name__}; expected an HMM, with states that have names; {remedy}")
+    if not isinstance(reference, (HMM, Integral)):
+        raise InputError(f"the reference is a {type(reference).__name__}; expected an HMM or the number of a restart")
+    anchor = reference if isinstance(reference, HMM) else model.select(int(reference))
     if anchor.num_restarts != 1 or anchor.num_states != model.num_states or anchor.support != model.support:
         raise InputError(
             f"the reference has {anchor.num_restarts} restarts and {anchor.num_states} states and scores "
@@ -177,24 +194,28 @@ def _check_reference(model: HMM, reference: HMM | int) -> HMM:
     return anchor
 
 
-def _linear_cost(model: HMM, anchor: HMM) -> Float[Tensor, "R K K"]:
+def _linear_cost(model: HMM, anchor: HMM, apart: Bool[Tensor, "R K K"]) -> Float[Tensor, "R K K"]:
     """What it costs to put a state in a place, but for transitions."""
     initial = (anchor.initial[:, :, None] - model.initial[:, None]).abs()
     groups = model.groups
     between = model.emission.distances(anchor.emission.raw, model.emission.raw)  # (R, G, G)
-    cost = 0.5 * initial + between[:, groups][:, :, groups]
+    cost = (0.5 * initial + between[:, groups][:, :, groups]).double() + _FORBIDDEN * apart
     if int(groups.max()) + 1 == model.num_states or not cost.isfinite().all():
-        return cost.double()
-    sizes = torch.bincount(groups)
-    found = match(between + _FORBIDDEN * (sizes[:, None] != sizes))  # the group that comes to the place of each
-    return cost.double() + _FORBIDDEN * (groups[None, None, :] != found[:, groups][:, :, None])
+        return cost
+    member = (groups == torch.arange(int(groups.max()) + 1, device=groups.device)[:, None]).double()  # (G, K)
+    barred = member @ apart.double() @ member.mT / member.sum(1)  # how many of its states can not come, each place
+    never = (barred >= member.sum(1)[:, None]) | (member.sum(1)[:, None] != member.sum(1))
+    found = match(between.double() + _FORBIDDEN * never)  # the group that comes to the place of each
+    return cost + _FORBIDDEN * (groups[None, None, :] != found[:, groups][:, :, None])
 
 
-def _have_names(model: HMM) -> bool:
-    """Whether masks tell states apart, so that an exchange of any two would be another model."""
-    mask, own = model.transition_mask, torch.eye(model.num_states, dtype=torch.bool, device=model.device)
-    alike = [model.initial_mask, mask[own], mask[~own]]
-    return not all(bool((one == one[:1]).all()) for one in alike)
+def _cheapest(problem: _Problem, found: list[Int[Tensor, "R K"]]) -> Int[Tensor, "R K"]:
+    """Of several orders the one that costs least, the first of those that differ by rounding."""
+    best, cost = found[0], problem.cost(found[0])
+    for order in found[1:]:
+        better = problem.cost(order) < cost - _LEAST
+        best, cost = torch.where(better[:, None], order, best), torch.where(better, problem.cost(order), cost)
+    return best
 
 
 def permute(model: HMM, permutations: Array) -> HMM:

@@ -9,11 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from probseq.data.batch import Batch
-from probseq.data.sequences import Sequences
-from probseq.errors import InputError, unknown
+from probseq.data.sequences import Sequences, check_sequences
+from probseq.errors import InputError, check_whole, unknown
 from probseq.models.emissions import Emission
-from probseq.models.hmm import HMM, Statistics
+from probseq.models.hmm import HMM
 from probseq.models.posterior_hmm import PosteriorHMM
 from probseq.models.variational import VariationalHMM
 from probseq.types import Array
@@ -114,7 +113,6 @@ class BayesianHMM(VariationalHMM):
             if not name.startswith(known) and unused not in name:
                 yield name, parameter
 
-    @torch.no_grad()
     def elbo(
         self, data: Sequences, max_tokens: int = 2**16, *, num_particles: int = 100, seed: int = 0
     ) -> Float[Tensor, "R"]:
@@ -125,15 +123,45 @@ class BayesianHMM(VariationalHMM):
             max_tokens: padded tokens in one batch; changes memory, not the result.
             num_particles: draws of the parameters; the error falls with their square root.
             seed: of the draws.
+
+        Raises:
+            InputError: no data, data that the model cannot score, no draw, or a start that no fit has made yet.
+        """
+        return self.elbo_draws(data, max_tokens, num_particles=num_particles, seed=seed).mean(dim=0)
+
+    @torch.no_grad()
+    def elbo_draws(
+        self, data: Sequences, max_tokens: int = 2**16, *, num_particles: int = 100, seed: int = 0
+    ) -> Float[Tensor, "S R"]:
+        """``(S, R)``: what each draw of the parameters says of the bound; `elbo` is the mean, and this its error.
+
+        Arguments and exceptions are those of `elbo`.
         """
         from probseq.models import guides  # loads Pyro
 
-        total = torch.zeros(self.num_restarts, dtype=torch.float64, device=self.device)
+        self.check_data(data)
+        check_whole("num_particles", num_particles)
+        self._check_initialized()
+        total = torch.zeros(num_particles, self.num_restarts, dtype=torch.float64, device=self.device)
         for batch in data.batches(max_tokens, device=self.device):
             noise = guides.OwnNoise(self.numbers, seed)  # the same draws for every batch
             part = guides.elbo(self, batch, noise, len(data), num_particles)
             total += part.double() * len(batch.lengths) / len(data)
         return total
+
+    def check_data(self, data: Sequences) -> None:
+        """Raise `InputError` unless there is something to score; Pyro would add its trace to what is raised later."""
+        check_sequences(data, "data")
+        for batch in data.batches():
+            self.check_values(batch)
+        if data.states is not None:
+            self.check_known(int(data.states.max()))
+
+    def _check_initialized(self) -> None:
+        if not self.initialized:
+            raise InputError(
+                f"the model has no posterior yet: its start, {self.start!r}, is made from data; fit it with svi first"
+            )
 
     def posterior(self, num_draws: int = 100, seed: int = 0) -> PosteriorHMM:
         """Draws from the guide of each restart, and the average of their likelihoods.
@@ -143,9 +171,11 @@ class BayesianHMM(VariationalHMM):
             seed: those of restart r depend on ``(seed, r)`` alone.
 
         Raises:
-            InputError: fewer than one draw, or a negative seed.
+            InputError: fewer than one draw, a negative seed, or a start that no fit has made yet.
         """
-        if self.guide == "mean_field" or num_draws < 1:
+        check_whole("num_draws", num_draws)
+        self._check_initialized()
+        if self.guide == "mean_field":
             return super().posterior(num_draws, seed)
         from probseq.models import guides, hmm_priors  # loads Pyro
 
@@ -160,14 +190,3 @@ class BayesianHMM(VariationalHMM):
         if self.guide != "mean_field":
             raise InputError("a guide that is 'structured' has no order of states; align the draws of posterior()")
         return super().permute(permutations)
-
-    @torch.no_grad()
-    def e_step(self, batch: Batch) -> Statistics:
-        """That of variational Bayes, whose bound is lower, and which climbs it faster than `probseq.svi`.
-
-        Raises:
-            InputError: the guide is not ``"mean_field"``.
-        """
-        if self.guide != "mean_field":
-            raise InputError("a guide that is 'structured' has no E-step; fit the model with svi")
-        return super().e_step(batch)

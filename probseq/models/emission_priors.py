@@ -15,7 +15,15 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from probseq.models.emissions import Bernoulli, Categorical, Emission, Gaussian, Poisson, dense
-from probseq.models.parameter_distributions import DirichletTable, InverseWishartFactor, TableSupport
+from probseq.models.parameter_distributions import (
+    Beta,
+    DirichletTable,
+    Gamma,
+    InverseWishartFactor,
+    TableSupport,
+    log_of,
+    log_rest_of,
+)
 
 Sites = dict[str, Tensor]
 """Values of the sites, ``(R, ...)``."""
@@ -67,7 +75,7 @@ class Symbols(EmissionPrior):
         return {"probs": pyro.sample("probs", DirichletTable(counts, self._mask(counts.shape[1])))}
 
     def raw(self, sites: Sites) -> dict[str, Tensor]:
-        return {"logits": sites["probs"].log()}
+        return {"logits": log_of(sites["probs"])}
 
     def sites(self, raw: Mapping[str, Tensor]) -> Sites:
         return {"probs": raw["logits"].softmax(dim=-1)}
@@ -88,10 +96,10 @@ class Binary(EmissionPrior):
 
     def sample(self, mean: Mapping[str, Tensor], strength: Tensor) -> Sites:
         ones, zeros = strength * mean["logits"].sigmoid(), strength * (-mean["logits"]).sigmoid()
-        return {"probs": pyro.sample("probs", dist.Beta(ones, zeros).to_event(2))}
+        return {"probs": pyro.sample("probs", Beta(ones, zeros).to_event(2))}
 
     def raw(self, sites: Sites) -> dict[str, Tensor]:
-        return {"logits": sites["probs"].logit()}
+        return {"logits": log_of(sites["probs"]) - log_rest_of(sites["probs"])}
 
     def sites(self, raw: Mapping[str, Tensor]) -> Sites:
         return {"probs": raw["logits"].sigmoid()}
@@ -104,11 +112,11 @@ class Counts(EmissionPrior):
     """``rates``: Gamma, with the strength as its rate."""
 
     def sample(self, mean: Mapping[str, Tensor], strength: Tensor) -> Sites:
-        prior = dist.Gamma(strength * mean["log_rate"].exp(), strength)
+        prior = Gamma(strength * mean["log_rate"].exp(), strength)
         return {"rates": pyro.sample("rates", prior.to_event(2))}
 
     def raw(self, sites: Sites) -> dict[str, Tensor]:
-        return {"log_rate": sites["rates"].log()}
+        return {"log_rate": log_of(sites["rates"])}
 
     def sites(self, raw: Mapping[str, Tensor]) -> Sites:
         return {"rates": raw["log_rate"].exp()}
@@ -122,7 +130,7 @@ class Diagonal(EmissionPrior):
 
     def sample(self, mean: Mapping[str, Tensor], strength: Tensor) -> Sites:
         variance = (2 * mean["log_scale"]).exp()
-        precision = pyro.sample("precision", dist.Gamma(strength / 2, strength / 2 * variance).to_event(2))
+        precision = pyro.sample("precision", Gamma(strength / 2, strength / 2 * variance).to_event(2))
         given = dist.Normal(mean["mean"], (strength * precision).rsqrt())
         return {"precision": precision, "mean": pyro.sample("mean", given.to_event(2))}
 

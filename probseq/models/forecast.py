@@ -11,7 +11,7 @@ from torch import Tensor
 
 from probseq.data.batch import Batch
 from probseq.errors import InputError
-from probseq.models.emissions import Categorical
+from probseq.models.emissions import Categorical, Emission
 
 if TYPE_CHECKING:
     from probseq.models.hmm import HMM
@@ -74,22 +74,44 @@ def forecast(model: HMM, batch: Batch, num_steps: int, level: float = 0.9) -> Fo
     Raises:
         InputError: a model of symbols, fewer than one step, a level outside (0, 1), or a sequence that is impossible.
     """
+    _check_vectors(model, level)
+    raw = {name: value[:, model.groups] for name, value in model.emission.raw.items()}
+    return _of_mixture(model.emission, states_ahead(model, batch, num_steps), raw, level)
+
+
+def forecast_of_draws(draws: HMM, batch: Batch, num_steps: int, level: float, shares: Tensor) -> Forecast:
+    """The same of a mixture of models, ``shares`` ``(R, S, N)``: one large mixture over draws and states."""
+    _check_vectors(draws, level)
+    restarts, num_draws = shares.shape[:2]
+    size = restarts, num_draws
+    states = states_ahead(draws, batch, num_steps)
+    ahead = states.reshape(*size, *states.shape[1:]) * shares[..., None, None]
+    weight = ahead.movedim(1, 3).flatten(3)  # (R, N, H, S K)
+    raw = {name: value[:, draws.groups] for name, value in draws.emission.raw.items()}
+    joined = {name: value.reshape(*size, *value.shape[1:]).flatten(1, 2) for name, value in raw.items()}
+    return _of_mixture(draws.emission, weight, joined, level)
+
+
+def _check_vectors(model: HMM, level: float) -> None:
     if isinstance(model.emission, Categorical):
         raise InputError("this model emits symbols, which have no mean; take symbols_ahead")
     if not 0 < level < 1:
         raise InputError(f"level is {level}; expected a share between 0 and 1, for example 0.9")
-    weight = states_ahead(model, batch, num_steps)[..., None]  # (R, N, H, K, 1)
-    raw = {name: value[:, None, None, model.groups] for name, value in model.emission.raw.items()}
-    mean, variance = model.emission.moments(raw)  # (R, 1, 1, K, D)
+
+
+def _of_mixture(emission: Emission, shares: Float[Tensor, "R N H M"], raw: dict[str, Tensor], level: float) -> Forecast:
+    """Of M components with these shares and these parameters ``(R, M, ...)``."""
+    weight, raw = shares[..., None], {name: value[:, None, None] for name, value in raw.items()}
+    mean, variance = emission.moments(raw)  # (R, 1, 1, M, D)
     center = (weight * mean).sum(-2)
     spread = (weight * (variance + (mean - center[..., None, :]) ** 2)).sum(-2)
     reach = 40 * variance.sqrt() + 1
     bracket = ((mean - reach).amin(-2).expand_as(center), (mean + reach).amax(-2).expand_as(center))
 
     def cdf(values: Tensor) -> Tensor:
-        return (weight * model.emission.cdf(raw, values[..., None, :])).sum(-2)
+        return (weight * emission.cdf(raw, values[..., None, :])).sum(-2)
 
-    integral = model.support[0] != "reals"
+    integral = emission.support[0] != "reals"
     lower, upper = (_quantile(cdf, q, bracket, integral) for q in ((1 - level) / 2, (1 + level) / 2))
     return Forecast(center, spread, lower, upper)
 

@@ -28,7 +28,7 @@ from probseq.data.batch import Batch
 from probseq.models.base import restart_generator, restart_seed
 from probseq.models.emission_priors import Sites
 from probseq.models.hmm_priors import Belief, marginal_program, own_sites, sample_sites, supports
-from probseq.models.parameter_distributions import DirichletTable, InverseWishartFactor
+from probseq.models.parameter_distributions import Beta, DirichletTable, Gamma, InverseWishartFactor, log_gamma_draws
 from probseq.models.variational import VariationalHMM
 
 
@@ -54,26 +54,22 @@ class OwnNoise(Messenger):  # type: ignore[misc]
         rows = [torch.randn(row.shape, generator=g, dtype=row.dtype) for g, row in zip(self.sources, like, strict=True)]
         return torch.stack(rows).to(like.device)
 
-    def gammas(self, shapes: Tensor) -> Tensor:
-        """Standard Gamma draws with these shapes ``(R, ...)``, differentiable in them."""
-        rows = [torch._standard_gamma(row, generator=g) for g, row in zip(self.sources, shapes.cpu(), strict=True)]
-        return torch.stack(rows).to(shapes.device).clamp(min=torch.finfo(shapes.dtype).tiny)
+    def log_gammas(self, shapes: Tensor) -> Tensor:
+        """Logarithms of standard Gamma draws with these shapes ``(R, ...)``, differentiable in them."""
+        rows = [log_gamma_draws(row, g) for g, row in zip(self.sources, shapes.cpu(), strict=True)]
+        return torch.stack(rows).to(shapes.device)
 
     def draw(self, fn: Any) -> Any:
         """A reparametrised draw; None from what is no distribution of parameters."""
         match fn:
             case dist.Independent():
                 return self.draw(fn.base_dist)
-            case DirichletTable():
-                return fn.from_gammas(self.gammas(fn.concentration))
-            case dist.Beta():
-                ones, zeros = self.gammas(fn.concentration1), self.gammas(fn.concentration0)
-                edge = torch.finfo(ones.dtype).eps
-                return (ones / (ones + zeros)).clamp(edge, 1 - edge)
-            case dist.Gamma():
-                return self.gammas(fn.concentration) / fn.rate
+            case DirichletTable() | Gamma():
+                return fn.from_log_gammas(self.log_gammas(fn.concentration))
+            case Beta():
+                return fn.from_log_gammas(self.log_gammas(fn.concentration1), self.log_gammas(fn.concentration0))
             case InverseWishartFactor():
-                return fn.from_standard(self.gammas(fn.halves), self.normals(fn.scale_tril))
+                return fn.from_standard(self.log_gammas(fn.halves), self.normals(fn.scale_tril))
             case dist.MultivariateNormal():
                 return fn.loc + (fn.scale_tril @ self.normals(fn.loc)[..., None])[..., 0]
             case dist.Normal():
@@ -185,19 +181,28 @@ class RestartELBO(Trace_ELBO):  # type: ignore[misc]
     """Pyro's `Trace_ELBO`, restart by restart."""
 
     def by_restart(self, program: Any, guide: Any, *args: Any) -> Tensor:
-        """``(R,)``: an estimate of the evidence lower bound of every restart, in nats; differentiable."""
-        total: Any = 0.0
+        """``(S, R)``: of every draw, and every restart, the term of the evidence lower bound; differentiable."""
+        draws = []
         for traces in self._get_traces(program, guide, args, {}):
+            total: Any = 0.0
             for trace, sign in zip(traces, (1, -1), strict=True):
                 sites = [node for node in trace.nodes.values() if node["type"] == "sample"]
                 terms = [node["log_prob"] for node in sites]
                 total = total + sum(sign * term.reshape(-1, term.shape[-1]).sum(0) for term in terms)
-        result: Tensor = total / self.num_particles
-        return result
+            draws.append(total)
+        return torch.stack(draws)
 
 
 def elbo(model: Any, batch: Batch, noise: OwnNoise, num_sequences: int | None = None, num_particles: int = 1) -> Tensor:
-    """``(R,)``: an estimate of the evidence lower bound in nats, from a batch of `num_sequences`; differentiable."""
+    """``(S, R)``: of each of S draws an estimate of the evidence lower bound in nats, differentiable.
+
+    Args:
+        model: R restarts.
+        batch: some of the sequences.
+        noise: what the guide draws from.
+        num_sequences: how many sequences there are. Default: those of the batch.
+        num_particles: S.
+    """
     program = lambda batch: marginal_program(model, batch, num_sequences)
     with pyro.validation_enabled(False):  # one restart that diverges must not stop the others
         bound: Tensor = RestartELBO(num_particles, max_plate_nesting=2).by_restart(program, guide(model, noise), batch)

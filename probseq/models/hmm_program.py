@@ -30,9 +30,9 @@ def program(model: HMM, batch: Batch) -> None:
     entries of a vector are not part of it: Pyro scales and masks an enumerated site as a whole only.
 
     Raises:
-        InputError: masks, or vectors of which some entries are missing.
+        InputError: vectors of which some entries are missing.
     """
-    _check(model, batch)
+    _check(batch)
     restarts = pyro.plate("restarts", model.num_restarts, dim=-1)
     with restarts:
         sites = sample_sites(model, prior(model))
@@ -67,8 +67,6 @@ def distribution(emission: Emission, raw: dict[str, Tensor]) -> Any:
     raise InputError(f"{type(emission).__name__} has no statement in Pyro yet")
 
 
-def _check(model: HMM, batch: Batch) -> None:
-    if not (model.initial_mask.all() and model.transition_mask.all()):
-        raise InputError("a Dirichlet has no zeros, so a model with masks has no program; leave the masks out")
+def _check(batch: Batch) -> None:
     if batch.values.ndim == 3 and (batch.values.isnan().any(-1) != batch.values.isnan().all(-1)).any():
         raise InputError("the program takes vectors that are observed as a whole or not at all")

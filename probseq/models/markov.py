@@ -67,15 +67,19 @@ class MarkovModel(Model):
         potentials = self.potentials(batch)
         return potentials if batch.states is None else self.pin(potentials, batch.states)[0]
 
+    def check_known(self, state: int) -> None:
+        """Raise `InputError` unless the model has a state with this number, the largest that data know of."""
+        if state >= self.num_states:
+            raise InputError(
+                f"the data know of state {state}, and the model has {self.num_states} states; "
+                f"expected 0 to {self.num_states - 1}, or -1 where a state is not known"
+            )
+
     def pin(
         self, potentials: chain.Potentials, states: Int[Tensor, "N T"]
     ) -> tuple[chain.Potentials, Int[Tensor, "U"]]:
         """A table with a row for each pair of observation and known state, and the row that each one came from."""
-        if int(states.max()) >= self.num_states:
-            raise InputError(
-                f"the data know of state {int(states.max())}, and the model has {self.num_states} states; "
-                f"expected 0 to {self.num_states - 1}, or -1 where a state is not known"
-            )
+        self.check_known(int(states.max()))
         code = potentials.index * (self.num_states + 1) + states + 1
         codes, index = torch.unique(code, return_inverse=True)
         rows, known = codes // (self.num_states + 1), codes % (self.num_states + 1) - 1

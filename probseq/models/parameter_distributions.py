@@ -1,19 +1,101 @@
-"""Two distributions of parameters that Pyro lacks: tables of probabilities with zeros, and covariances by their factor.
+"""Distributions of parameters: tables of probabilities with zeros, covariances by their factor, and what is near zero.
 
-Both have a support that Pyro knows how to map from unconstrained numbers, so that they serve priors, guides and NUTS.
+All have a support that Pyro knows how to map from unconstrained numbers, so that they serve priors, guides and NUTS.
+
+A concentration far below 1 draws numbers that are too small for a float, and its density is largest there. So a draw
+carries its logarithm, and a density of that very tensor is computed from it: the number may be rounded up to the
+smallest float, its density is not.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
+import pyro.distributions as dist
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import Transform, biject_to, constraints
 
 from probseq.models.emissions import dense
+
+
+def log_gamma_draws(shapes: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Logarithms of standard Gamma draws with these shapes, differentiable in them.
+
+    A draw with shape a below 1 is one with shape a + 1 times :math:`u^{1/a}`, with u uniform: in logarithms nothing
+    underflows.
+
+    Reference:
+        G. Marsaglia, W. W. Tsang (2000), "A simple method for generating gamma variables".
+    """
+    small = shapes < 1
+    scale = torch.empty_like(shapes).exponential_(generator=generator)  # that is -log(u)
+    draws = torch._standard_gamma(shapes + small, generator=generator)
+    return draws.log() - torch.where(small, scale / shapes, 0.0)
+
+
+def _with_log(log_value: Tensor, log_rest: Tensor | None = None) -> Tensor:
+    """The number itself, which carries its logarithm; of a Beta draw also that of its distance from 1."""
+    floats = torch.finfo(log_value.dtype)
+    value: Any = log_value.exp().clamp(min=floats.tiny)
+    if log_rest is not None:
+        value = value.clamp(max=1 - floats.eps / 2)
+        value.log_rest = log_rest
+    value.log_value = log_value
+    return cast(Tensor, value)
+
+
+def log_of(value: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The logarithm of a draw, also where the draw itself had to be rounded; 0 where a mask is False."""
+    carried: Tensor | None = getattr(value, "log_value", None)
+    if mask is None:
+        return value.log() if carried is None else carried
+    return value.where(mask, 1.0).log() if carried is None else carried.where(mask, 0.0)
+
+
+def log_rest_of(value: Tensor) -> Tensor:
+    """The logarithm of 1 less a draw."""
+    carried: Tensor | None = getattr(value, "log_rest", None)
+    return (-value).log1p() if carried is None else carried
+
+
+class Beta(dist.Beta):  # type: ignore[misc]
+    """Pyro's, with draws and densities in logarithms."""
+
+    def from_log_gammas(self, ones: Tensor, zeros: Tensor) -> Tensor:
+        """A draw, from logarithms of draws of standard Gamma distributions with the two concentrations."""
+        total = torch.logaddexp(ones, zeros)
+        return _with_log(ones - total, zeros - total)
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        shape = self._extended_shape(sample_shape)
+        return self.from_log_gammas(
+            log_gamma_draws(self.concentration1.expand(shape)), log_gamma_draws(self.concentration0.expand(shape))
+        )
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        ones, zeros = self.concentration1, self.concentration0
+        norm = (ones + zeros).lgamma() - ones.lgamma() - zeros.lgamma()
+        total: Tensor = (ones - 1) * log_of(value) + (zeros - 1) * log_rest_of(value) + norm
+        return total
+
+
+class Gamma(dist.Gamma):  # type: ignore[misc]
+    """Pyro's, with draws and densities in logarithms."""
+
+    def from_log_gammas(self, draws: Tensor) -> Tensor:
+        """A draw, from logarithms of draws of the standard Gamma distribution with this concentration."""
+        return _with_log(draws - self.rate.log())
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        return self.from_log_gammas(log_gamma_draws(self.concentration.expand(self._extended_shape(sample_shape))))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        norm = self.concentration * self.rate.log() - self.concentration.lgamma()
+        total: Tensor = (self.concentration - 1) * log_of(value) - self.rate * value + norm
+        return total
 
 
 class TableSupport(constraints.Constraint):
@@ -98,16 +180,18 @@ class DirichletTable(TorchDistribution):  # type: ignore[misc]
         return DirichletTable(self.concentration.expand(*batch_shape, *self.event_shape), self.mask)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        alpha = self.concentration.expand(self._extended_shape(sample_shape))
-        return self.from_gammas(torch._standard_gamma(alpha))
+        return self.from_log_gammas(log_gamma_draws(self.concentration.expand(self._extended_shape(sample_shape))))
 
-    def from_gammas(self, gammas: Tensor) -> Tensor:
-        """A draw, from draws of standard Gamma distributions with these concentrations."""
-        share = gammas.clamp(min=torch.finfo(gammas.dtype).tiny) * self.mask
-        return share / share.sum(dim=-1, keepdim=True)
+    def from_log_gammas(self, draws: Tensor) -> Tensor:
+        """A draw, from logarithms of draws of standard Gamma distributions with these concentrations."""
+        shares = draws.masked_fill(~self.mask, -torch.inf).log_softmax(dim=-1)
+        value: Any = _with_log(shares) * self.mask
+        value.log_value = shares
+        return cast(Tensor, value)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        terms = (self.concentration - 1) * value.where(self.mask, 1.0).log() - self.concentration.lgamma() * self.mask
+        logs = log_of(value, self.mask)
+        terms = (self.concentration - 1) * logs - self.concentration.lgamma() * self.mask
         total = terms.sum(dim=-1) + (self.concentration * self.mask).sum(dim=-1).lgamma()
         return total.flatten(-self.mask.ndim + 1).sum(-1) if self.mask.ndim > 1 else total
 
@@ -146,13 +230,14 @@ class InverseWishartFactor(TorchDistribution):  # type: ignore[misc]
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         shape = (*sample_shape, *self.batch_shape)
         normals = torch.randn(*shape, self.size, self.size, dtype=self.degrees.dtype, device=self.degrees.device)
-        return self.from_standard(torch._standard_gamma(self.halves.expand(*shape, -1)), normals)
+        return self.from_standard(log_gamma_draws(self.halves.expand(*shape, -1)), normals)
 
-    def from_standard(self, gammas: Tensor, normals: Tensor) -> Tensor:
-        """A draw, from standard Gamma draws ``(*B, D)`` with shapes `halves` and standard normal ones ``(*B, D, D)``.
+    def from_standard(self, log_gammas: Tensor, normals: Tensor) -> Tensor:
+        """A draw, from standard normal draws ``(*B, D, D)`` and logarithms of Gamma draws ``(*B, D)``.
 
         An upper-triangular Bartlett factor U of the precision makes :math:`T U^{-\\top}` lower-triangular.
         """
+        gammas = log_gammas.exp().clamp(min=torch.finfo(log_gammas.dtype).tiny)
         upper = normals.triu(1) + torch.diag_embed((2 * gammas).sqrt())
         return dense.pack(torch.linalg.solve_triangular(upper, self.scale_tril.mT, upper=True).mT)
 

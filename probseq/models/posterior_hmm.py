@@ -12,11 +12,12 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from probseq.data.batch import Batch
-from probseq.errors import InputError
+from probseq.errors import InputError, check_whole
 from probseq.models.alignment import align
 from probseq.models.base import Model, restart_seed
 from probseq.models.draws import fixed_seed
 from probseq.models.emissions import Categorical, Emission
+from probseq.models.forecast import Forecast, forecast_of_draws
 from probseq.models.hmm import HMM, one_step
 from probseq.models.parameter_names import parameters
 from probseq.ops.log_product import log_product
@@ -41,12 +42,13 @@ class PosteriorHMM(Model):
     model, or with `probseq.nuts`.
 
     States have no names of their own: two draws may hold the same model with its states in another order. No
-    likelihood depends on it, and everything that is said about states aligns the draws first.
+    likelihood depends on it, and everything that is said about states aligns the draws first, unless they are `named`.
 
     Args:
         draws: an HMM with R S restarts, all draws of restart 0 first.
         num_draws: S, the draws of one restart.
         num_chains: C, how many Markov chains the draws of one restart are, one after another. Default: 1.
+        named: whether the data said which state is which; then no draw's states are given another order.
 
     Raises:
         InputError: numbers that do not divide one another, or a model that is not a plain `HMM`.
@@ -61,25 +63,29 @@ class PosteriorHMM(Model):
 
     draws: HMM
 
-    def __init__(self, draws: HMM, num_draws: int, num_chains: int = 1) -> None:
+    def __init__(self, draws: HMM, num_draws: int, num_chains: int = 1, named: bool = False) -> None:
         super().__init__()
         if type(draws) is not HMM:
             raise InputError(f"draws are a {type(draws).__name__}; expected an HMM with one restart for each draw")
-        if num_draws < 1 or draws.num_restarts % num_draws or num_chains < 1 or num_draws % num_chains:
+        num_draws, num_chains = check_whole("num_draws", num_draws), check_whole("num_chains", num_chains)
+        if draws.num_restarts % num_draws or num_draws % num_chains:
             raise InputError(
                 f"received {draws.num_restarts} draws in all, num_draws {num_draws} and num_chains {num_chains}; "
                 "expected 1 or more of each, num_draws a divisor of all and num_chains a divisor of num_draws"
             )
         self.draws = draws.requires_grad_(False)  # draws are no parameters: nothing fits them
-        self.num_draws, self.num_chains = num_draws, num_chains
+        self.num_draws, self.num_chains, self.named = num_draws, num_chains, named
+        self._order: tuple[Any, Tensor] | None = None
         self.num_restarts = draws.num_restarts // num_draws
 
     def config(self) -> dict[str, Any]:
-        return {"draws": self.draws.config(), "num_draws": self.num_draws, "num_chains": self.num_chains}
+        sizes = {"num_draws": self.num_draws, "num_chains": self.num_chains}
+        return {"draws": self.draws.config(), **sizes, "named": self.named}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> PosteriorHMM:
-        return cls(HMM.from_config(config["draws"]), config["num_draws"], config["num_chains"])
+        draws = HMM.from_config(config["draws"])
+        return cls(draws, config["num_draws"], config["num_chains"], config.get("named", False))
 
     @property
     def num_states(self) -> int:
@@ -99,7 +105,10 @@ class PosteriorHMM(Model):
     def select(self, restart: int) -> PosteriorHMM:
         first = self.check_restart(restart) * self.num_draws
         rows = range(first, first + self.num_draws)
-        return PosteriorHMM(self.draws.take(rows), self.num_draws, self.num_chains)
+        return self._with(self.draws.take(rows))
+
+    def _with(self, draws: HMM) -> PosteriorHMM:
+        return PosteriorHMM(draws, self.num_draws, self.num_chains, self.named)
 
     # The likelihood
 
@@ -158,6 +167,24 @@ class PosteriorHMM(Model):
         """The most probable path of states under each of the aligned draws; -1 at padding."""
         return self._of_restarts(self.aligned().draws.viterbi(batch))
 
+    @torch.no_grad()
+    def forecast(self, batch: Batch, num_steps: int, level: float = 0.9) -> Forecast:
+        """What follows each sequence of vectors, see `HMM.forecast`: the mixture over draws and states.
+
+        A draw counts as much as it makes the sequence probable among the draws.
+        """
+        return forecast_of_draws(self.draws, batch, num_steps, level, self._shares(batch))
+
+    @torch.no_grad()
+    def symbols_ahead(self, batch: Batch, num_steps: int) -> Float[Tensor, "R N H V"]:
+        """The probability of every symbol, 1 to H steps after the end of each sequence, averaged over the draws."""
+        ahead = self._of_restarts(self.draws.symbols_ahead(batch, num_steps))  # (R, S, N, H, V)
+        return (ahead * self._shares(batch)[..., None, None]).sum(dim=1)
+
+    def _shares(self, batch: Batch) -> Float[Tensor, "R S N"]:
+        """The probability of each draw once a sequence was seen."""
+        return self._of_restarts(self.draws.token_log_prob(batch).sum(dim=-1)).softmax(dim=1)
+
     def parameter_draws(self) -> dict[str, Float[Tensor, "R S ..."]]:
         """``initial``, ``transition`` and those of the emissions, by state, of every draw as it is labelled.
 
@@ -170,11 +197,19 @@ class PosteriorHMM(Model):
         return {name: value.mean(dim=1) for name, value in self.aligned().parameter_draws().items()}
 
     @torch.no_grad()
+    def mean_model(self) -> HMM:
+        """R restarts, each at the mean of its aligned draws: one model that stands for many. It is not their average.
+
+        The likelihood of the mean is another than the mean of the likelihoods, which `token_log_prob` gives.
+        """
+        return _mean(self.aligned().draws, self.num_draws)
+
+    @torch.no_grad()
     def aligned(self, reference: HMM | None = None) -> PosteriorHMM:
         """The same draws with their states in one order; no likelihood changes.
 
         Every draw is matched with a reference (see `probseq.align`), and then, again and again, with the mean of its
-        restart's draws, until no state moves.
+        restart's draws, until no state moves. Where the states are `named`, none moves.
 
         Args:
             reference: a model with one restart that says which state comes where. It is matched alone, without the
@@ -183,19 +218,30 @@ class PosteriorHMM(Model):
         Raises:
             InputError: a reference with other states or observations, or several restarts.
         """
-        first = self.draws.select(0) if reference is None else reference
+        if self.named:
+            return self
+        if reference is not None:
+            return self._with(self.draws.permute(self._found_order(reference, 0)))
+        # Some questions are asked batch by batch, and the order is most of their cost: it is kept for these draws.
+        key = [(value.data_ptr(), value._version, value.device) for value in self.draws.parameters()]
+        if self._order is None or self._order[0] != key:
+            self._order = key, self._found_order(self.draws.select(0), _MAX_TURNS)
+        return self._with(self.draws.permute(self._order[1]))
+
+    def _found_order(self, first: HMM, max_turns: int) -> Int[Tensor, "Q K"]:
+        """The order of the states of every draw: like those of a model, and then of the mean."""
         permutations = []
         for r in range(self.num_restarts):
             own = self.select(r).draws
             order = align(own, first)
-            for _ in range(0 if reference is not None else _MAX_TURNS):
+            for _ in range(max_turns):
                 moved = own.permute(order)
-                more = align(moved, _mean(moved))
+                more = align(moved, _mean(moved, self.num_draws))
                 if torch.equal(more, torch.arange(self.num_states, device=more.device).expand_as(more)):
                     break
                 order = order.gather(1, more)
             permutations.append(order)
-        return PosteriorHMM(self.draws.permute(torch.cat(permutations)), self.num_draws, self.num_chains)
+        return torch.cat(permutations)
 
     # Draws and sequences, in parts
 
@@ -220,18 +266,17 @@ def draw_posterior(model: HMM, belief: Belief, num_draws: int, seed: int) -> Pos
     """
     from probseq.models.hmm_priors import hmm_from_sites, sample_sites
 
-    if num_draws < 1:
-        raise InputError(f"num_draws is {num_draws}; expected 1 or more")
+    check_whole("num_draws", num_draws)
     parts = []
     for r, number in enumerate(model.numbers):
         with fixed_seed(restart_seed(seed, number), model.device):
-            parts.append(sample_sites(model, _repeated(belief, r, num_draws)))
+            parts.append(sample_sites(model, _of_draws(belief, r, num_draws)))
     sites = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     sites.setdefault("initial", model.initial.repeat_interleave(num_draws, 0))  # it may be fixed, as may all be
     return PosteriorHMM(hmm_from_sites(model, sites), num_draws)
 
 
-def _repeated(belief: Belief, restart: int, times: int) -> Belief:
+def _of_draws(belief: Belief, restart: int, times: int) -> Belief:
     """What is believed of one restart, as of so many."""
 
     def rows(value: Tensor | None) -> Any:
@@ -246,13 +291,13 @@ def _repeated(belief: Belief, restart: int, times: int) -> Belief:
     )
 
 
-def _mean(draws: HMM) -> HMM:
-    """One restart in the middle of all: probabilities are averaged as such, other parameters as they are stored."""
-    new = draws.select(0)
+def _mean(draws: HMM, num_draws: int) -> HMM:
+    """One restart in the middle of so many: probabilities are averaged as such, other parameters as they are stored."""
+    new = draws.take(range(0, draws.num_restarts, num_draws))
     for name, value in draws.named_parameters():
         table = name in ("log_initial", "log_transition") or isinstance(draws.emission, Categorical)
-        mean = value.softmax(dim=-1).mean(0).log() if table else value.mean(0)
-        new.get_parameter(name).data.copy_(mean[None])
+        own = value.reshape(-1, num_draws, *value.shape[1:])  # (R, S, ...)
+        new.get_parameter(name).data.copy_(own.softmax(dim=-1).mean(1).log() if table else own.mean(1))
     return new
 
 

@@ -11,7 +11,7 @@ from probseq.report import tables
 from probseq.report.answer import TOKENS, answer, chosen_value, notices
 from probseq.report.figures import figures
 from probseq.report.numbers import decimals, duration, listing
-from probseq.report.restarts import restart_rows, sensitivities
+from probseq.report.restarts import restart_notes, restart_rows, sensitivities
 from probseq.report.states import describe_states
 from probseq.restarts import TOLERANCE
 
@@ -68,6 +68,8 @@ def _content(run: Run) -> dict[str, Any]:
         "ranking": tables.ranking(run),
         "fits": tables.fits(run),
         "objectives": tables.objectives(run),
+        "chains": tables.chains(run),
+        "footnotes": comparison.notes(),
         "parts": tables.parts(run),
         "single": listing([name for name in names if comparison.models[name].num_restarts == 1]),
         "samples": _samples(run),
@@ -75,6 +77,7 @@ def _content(run: Run) -> dict[str, Any]:
         "max_drawn": MAX_STATES,
         "symbols": _symbols(run),
         "restarts": restart_rows(restarts_of),
+        "restart_notes": restart_notes(restarts_of),
         "tolerance": f"{TOLERANCE:g}",
         "figures": figures(run, states, restarts_of),
         "study": _study(run),

@@ -10,7 +10,7 @@ import numpy as np
 from probseq.data.sequences import Sequences
 from probseq.plots.style import family, unit_of
 from probseq.report.numbers import MISSING, significant
-from probseq.restarts import Sensitivity, sensitivity
+from probseq.restarts import TOLERANCE, Sensitivity, sensitivity
 
 if TYPE_CHECKING:
     from probseq.study import Run
@@ -49,6 +49,24 @@ def restart_rows(found: dict[str, Sensitivity]) -> list[RestartRow]:
     return [_row(name, one) for name, one in found.items()]
 
 
+def restart_notes(found: dict[str, Sensitivity]) -> list[str]:
+    """What has to be said of single models below the table."""
+    estimated = [name for name, one in found.items() if one.standard_error is not None]
+    cut = [name for name, one in found.items() if one.cut_off]
+    notes = []
+    if cut:
+        notes.append(
+            f"Some runs were cut off before they converged ({', '.join(cut)}): two that were on their way to one "
+            "optimum may count as two there."
+        )
+    if estimated:
+        notes.append(
+            f"The values of {', '.join(estimated)} are estimated from draws: a run has found the best where it is "
+            f"within four standard errors of it, if that is more than {TOLERANCE:g} nats per token."
+        )
+    return notes
+
+
 def _row(name: str, one: Sensitivity) -> RestartRow:
     nats, values = unit_of(one.model).nats, one.expected_best
     failed = f" ({one.num_failed} failed)" if one.num_failed else ""
@@ -59,6 +77,6 @@ def _row(name: str, one: Sensitivity) -> RestartRow:
         found=f"{one.num_at_best(one.tolerance)} ({one.hit_rate(one.tolerance):.0%})",
         spread=significant(one.spread / nats),
         one_run=significant(float(values[0] - one.nats_per_token[one.best]) / nats),
-        optima=MISSING if one.num_optima is None else str(one.num_optima),
+        optima=one.optima_label or MISSING,
         agreement=MISSING if one.mean_agreement is None else f"{one.mean_agreement:.0%}",
     )

@@ -24,6 +24,7 @@ _REASONS = {
     "nonfinite": "non-finite",
     "interrupted": "interrupted",
 }
+_DIAGNOSES = {"max_r_hat": "{:.3f}", "min_ess": "{:.0f}"}
 _BAD = ("decreased", "nonfinite", "interrupted")
 
 
@@ -106,11 +107,13 @@ def _fit(run: Run, name: str, fit: Fit[Any]) -> FitRow:
     steps = f"{low:,}" if low == high else f"{low:,} – {high:,}"
     if counted:
         steps = f"counted, order {fit.details['order']}" if "order" in fit.details else "counted"
-    reasons = [] if counted else Counter(fit.stop_reason).most_common()
+    drawn = is_drawn(fit)
+    reasons = [] if counted or drawn else Counter(fit.stop_reason).most_common()
     return FitRow(
         model=name,
         steps=steps,
-        stops=[(f"{number} × {_REASONS.get(reason, reason)}", reason in _BAD) for reason, number in reasons],
+        stops=[("drawn, not maximized", False)] * drawn
+        + [(f"{number} × {_REASONS.get(reason, reason)}", reason in _BAD) for reason, number in reasons],
         chosen=str(restart) if len(fit.stop_reason) > 1 else MISSING,
         validation=decimals(float(comparison.validation[name].nats_per_token[restart]) / nats),
         test=decimals(chosen_value(comparison, name)),
@@ -118,11 +121,28 @@ def _fit(run: Run, name: str, fit: Fit[Any]) -> FitRow:
     )
 
 
+def is_drawn(fit: Fit[Any]) -> bool:
+    """Whether a fit is draws of Markov chains, which make nothing larger."""
+    return "divergences" in fit.details
+
+
+def chains(run: Run) -> list[tuple[str, str]]:
+    """Name, and in words how far its draws can be relied on, of every model that Markov chains drew."""
+    found = []
+    for name in run.comparison.ranking:
+        if is_drawn(fit := run.fits[name]):
+            one = fit.details
+            r_hat, ess = (MISSING if one[k] is None else form.format(one[k]) for k, form in _DIAGNOSES.items())
+            told = f"largest R-hat {r_hat}, smallest effective sample size {ess}, {sum(one['divergences'])} divergent"
+            found.append((name, f"{one['num_chains']} Markov chains; {told}"))
+    return found
+
+
 def objectives(run: Run) -> list[tuple[str, list[str]]]:
     """What each fit made larger, and the names of the fits that did; counts are not listed."""
     found: dict[str, list[str]] = {}
     for name in run.comparison.ranking:
-        if not is_counted(run.fits[name].model):
+        if not is_counted(run.fits[name].model) and not is_drawn(run.fits[name]):
             found.setdefault(run.fits[name].objective, []).append(name)
     return list(found.items())
 

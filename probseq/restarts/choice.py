@@ -13,6 +13,7 @@ from probseq.errors import InputError
 from probseq.evaluate import evaluate
 from probseq.inference.run import Fit
 from probseq.models.base import SequenceModel
+from probseq.models.posterior_hmm import PosteriorHMM
 from probseq.restarts.summary import RestartSummary
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def model_choice(
         choice of BIC.
 
     Raises:
-        InputError: no models, models of different observations, or a likelihood that is not exact.
+        InputError: no models, models of different observations, an average over a posterior, or a likelihood that is
+            not exact.
 
     Reference:
         H. Akaike (1974), "A new look at the statistical model identification"; G. Schwarz (1978), "Estimating the
@@ -59,6 +61,8 @@ def model_choice(
     """
     import pandas as pd
 
+    if not isinstance(fits, Mapping):
+        raise InputError(f"received a {type(fits).__name__}; expected fits by label, for example {{2: fit, 3: other}}")
     models = {label: fit.model if isinstance(fit, Fit) else fit for label, fit in fits.items()}
     supports = {model.support for model in models.values()}
     if len(supports) != 1:
@@ -68,6 +72,11 @@ def model_choice(
 
 
 def _row(label: Any, model: SequenceModel, data: Sequences, held_out: Sequences | None) -> dict[str, Any]:
+    if isinstance(model, PosteriorHMM):
+        raise InputError(
+            f"{label} is an average over draws from a posterior, which has no number of free parameters, so no AIC or "
+            "BIC; expected maximum-likelihood fits: compare posteriors by held-out data, with probseq.compare"
+        )
     score = evaluate(model, data)
     if score.likelihood != "exact":
         raise InputError(

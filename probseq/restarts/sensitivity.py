@@ -6,19 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from probseq.data.sequences import Sequences
+from probseq.data.sequences import Sequences, check_sequences
 from probseq.errors import InputError
 from probseq.evaluate import evaluate
 from probseq.inference.run import Fit
-from probseq.models import emissions
 from probseq.models.alignment import align
 from probseq.models.base import SequenceModel
 from probseq.models.hmm import HMM
-from probseq.models.variational import VariationalHMM
+from probseq.models.posterior_hmm import PosteriorHMM
+from probseq.restarts.at_mean import at_mean
 from probseq.restarts.optima import distinct_optima, path_agreement
-from probseq.restarts.summary import TOLERANCE, RestartSummary, best_of, final_values
+from probseq.restarts.summary import TOLERANCE, RestartSummary, best_of, final_standard_error, final_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,14 +36,16 @@ class Sensitivity(RestartSummary):
         best: the restart with the fewest nats per token.
         nats_per_token: ``(R,)``, smaller is better.
         model: the R restarts; the states of a hidden Markov model are named after those of the best restart. Of a
-            posterior over hidden Markov models, it is the model at its mean.
+            posterior over hidden Markov models, it is the model at its mean; of draws, at the mean of the aligned ones.
         measure: what `nats_per_token` is minus one times of.
-        tolerance: nats per token within which two values are the same.
+        tolerance: nats per token within which two values are the same: what was asked for, or more where values are
+            estimates.
         fit: where the model comes from, or None.
         permutations: ``(R, K)``: which state of each restart has become which; None for a model without states.
         optimum: ``(R,)``: the number of the optimum that each restart has found, 0 is the best and -1 a failed restart;
             None for a model without states.
         agreement: ``(R, R)``: the share of tokens to which two restarts give the same state; None without data.
+        standard_error: ``(R,)``: of values that are estimates, their Monte Carlo standard error; None for others.
     """
 
     model: SequenceModel
@@ -52,11 +55,30 @@ class Sensitivity(RestartSummary):
     permutations: NDArray[np.int64] | None = None
     optimum: NDArray[np.int64] | None = None
     agreement: NDArray[np.float64] | None = None
+    standard_error: NDArray[np.float64] | None = None
 
     @property
     def num_optima(self) -> int | None:
         """How many distinct optima were found; None for a model without states, whose values are all there is."""
         return None if self.optimum is None else int(self.optimum.max(initial=-1)) + 1
+
+    @property
+    def num_converged(self) -> int | None:
+        """How many restarts stopped because they had converged; None without a fit."""
+        return None if self.fit is None else self.fit.stop_reason.count("converged")
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether optima were counted of which some are only places where a budget ended."""
+        finished = self.num_restarts - self.num_failed
+        return self.num_optima is not None and self.num_converged is not None and self.num_converged < finished
+
+    @property
+    def optima_label(self) -> str | None:
+        """`num_optima` in words, with how many converged where some were cut off: ``"5, none converged"``."""
+        if self.num_optima is None or not self.cut_off:
+            return None if self.num_optima is None else str(self.num_optima)
+        return f"{self.num_optima}, {self.num_converged or 'none'} converged"
 
     @property
     def mean_agreement(self) -> float | None:
@@ -91,10 +113,12 @@ class Sensitivity(RestartSummary):
             "best": self.best,
             "best_nats_per_token": float(self.nats_per_token[self.best]),
             "spread": self.spread,
+            "standard_error": None if self.standard_error is None else _typical(self.standard_error),
             "tolerance": self.tolerance,
             "num_at_best": self.num_at_best(self.tolerance),
             "hit_rate": self.hit_rate(self.tolerance),
             "num_optima": self.num_optima,
+            "num_converged": self.num_converged,
             "mean_agreement": self.mean_agreement,
         }
 
@@ -114,7 +138,13 @@ def sensitivity(
 
     The value of a restart is what the fit was made to improve: its final objective, or its best score on validation
     where the fit chose its weights by that; of a model by itself, the log-probability of `data`. A restart whose value
-    is within `tolerance` of the best has found the best. That much is said of every model.
+    is within `tolerance` of the best has found the best. That much is said of every model. Where values are estimates,
+    as those of `probseq.svi` are, the tolerance is at least four of their standard errors: two for each of the two
+    values that are compared.
+
+    An optimum is where a restart has stopped. If it was cut off, by a budget or by a criterion that is too easily met,
+    it may have been on its way to the same place as another: fit to the end before you count (``tol=1e-10`` and
+    ``accelerate=True`` of `probseq.em`), and look at ``num_converged``.
 
     The states of a hidden Markov model are aligned first (see `probseq.align`): to the best restart for everything that
     is shown, pair by pair to tell optima apart. Two restarts have found the same optimum if both their values and their
@@ -125,12 +155,13 @@ def sensitivity(
         fitted: a `Fit`, or a model with R restarts.
         data: where the most probable paths of the restarts are compared; of a model by itself also what it is scored
             on.
-        tolerance: nats per token.
+        tolerance: nats per token, at least.
         parameter_tolerance: the largest distance of two distributions that count as the same: Hellinger distance of
             emissions, total variation of the rest, 0 to 1.
 
     Raises:
-        InputError: neither a fit nor data, data that the model cannot score, or a negative tolerance.
+        InputError: neither a fit nor data, nothing observed in the data, data that the model cannot score, or a
+            negative tolerance.
 
     Example:
         >>> from probseq import HMM, Sequences, em, emissions
@@ -142,8 +173,13 @@ def sensitivity(
     for name, value in (("tolerance", tolerance), ("parameter_tolerance", parameter_tolerance)):
         if not value >= 0:
             raise InputError(f"{name} is {value}; expected 0 or more")
+    error = None
+    if data is not None:
+        check_sequences(data, "data")
     if isinstance(fitted, Fit):
         model, values, measure = fitted.model, final_values(fitted), _measure(fitted)
+        error = final_standard_error(fitted)
+        tolerance = tolerance if error is None else max(tolerance, 4 * _typical(error))
     elif data is None:
         raise InputError("received a model and no data; expected data to score it on, or the Fit that it comes from")
     else:
@@ -151,10 +187,11 @@ def sensitivity(
         model, values, measure = fitted, score.nats_per_token, f"log-likelihood per token (nats), {score.likelihood}"
     fit = fitted if isinstance(fitted, Fit) else None
     best = best_of(values)
-    if not isinstance(model, HMM):
-        return Sensitivity(best, values, model, measure, tolerance, fit)
-    model = _at_mean(model)
-    order = align(model, best)
+    if not isinstance(model, (HMM, PosteriorHMM)):
+        return Sensitivity(best, values, model, measure, tolerance, fit, standard_error=error)
+    named = isinstance(model, PosteriorHMM) and model.named
+    model = at_mean(model)
+    order = torch.arange(model.num_states).repeat(model.num_restarts, 1) if named else align(model, best)
     aligned = model.permute(order)
     return Sensitivity(
         best,
@@ -166,21 +203,14 @@ def sensitivity(
         permutations=order.cpu().numpy(),
         optimum=distinct_optima(model, values, tolerance, parameter_tolerance),
         agreement=None if data is None else path_agreement(aligned, data),
+        standard_error=error,
     )
 
 
-def _at_mean(model: HMM) -> HMM:
-    """A posterior as the one model that its likelihood is of, whose states can be renamed whatever the posterior is."""
-    if not isinstance(model, VariationalHMM):
-        return model
-    names = ("num_restarts", "initial_mask", "transition_mask", "emission_groups")
-    config = model.config()
-    emission = emissions.from_config(config["emission"])
-    options = {name: config[name] for name in names}
-    plain = HMM(model.num_states, emission, start="parameters", dtype=model.log_initial.dtype, **options)
-    values = model.state_dict()
-    plain.load_state_dict({name: values[name] for name in plain.state_dict()})
-    return plain.to(model.device)
+def _typical(standard_error: NDArray[np.float64]) -> float:
+    """The median over restarts with a finite one, 0 where there is none: a restart that failed must not widen all."""
+    finite = standard_error[np.isfinite(standard_error)]
+    return float(np.median(finite)) if len(finite) else 0.0
 
 
 def _measure(fit: Fit[Any]) -> str:

@@ -92,17 +92,28 @@ class RestartSummary:
 def final_values(fit: Fit[Any]) -> NDArray[np.float64]:
     """``(R,)``: minus what each restart reached, in nats per token; NaN for one that never had a finite value.
 
-    That is its best score on validation where there are such scores, because its weights are those of that step, and
-    its last finite objective otherwise. Where that objective is an estimate, of minibatches or of draws, so is the
-    value; that of the model scored on data is not.
+    That is its best score on validation where there are such scores, because its weights are those of that step; where
+    the fit has computed its objective anew at the end, because its steps only estimate it (``details["final"]``), that;
+    its last finite objective otherwise.
     """
     if fit.validation is not None and len(fit.validation):
         reached = np.where(np.isfinite(fit.validation), fit.validation, -np.inf).max(axis=0)
         return np.where(np.isfinite(reached), -reached, np.nan)
+    if "final" in fit.details:
+        final = np.asarray(fit.details["final"], dtype=np.float64)
+        return np.where(np.isfinite(final), -final, np.nan)
     history = np.asarray(fit.history, dtype=np.float64)
     steps = np.arange(1, len(history) + 1)[:, None] * np.isfinite(history)
     last = np.maximum(steps.max(axis=0, initial=0), 1) - 1
     return np.asarray(-history[last, np.arange(history.shape[1])])
+
+
+def final_standard_error(fit: Fit[Any]) -> NDArray[np.float64] | None:
+    """``(R,)``: the Monte Carlo standard error of `final_values`; None where the fit knows of none."""
+    found = fit.details.get("final_standard_error")
+    if found is None or (fit.validation is not None and len(fit.validation)):
+        return None
+    return np.asarray(found, dtype=np.float64)
 
 
 def best_of(nats_per_token: NDArray[np.float64]) -> int:

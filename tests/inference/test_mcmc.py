@@ -18,7 +18,7 @@ from probseq.export_arrays import import_arviz
 from probseq.inference.diagnostics import ess, r_hat
 from probseq.inference.markov_chain import Chain, Potential
 from probseq.inference.starts import initialize
-from probseq.models.hmm_priors import marginal_program, own_sites
+from probseq.models.hmm_priors import log_likelihood, marginal_program, own_sites
 from probseq.study import make_study, run_study
 
 SHORT = {"num_warmup": 5, "num_samples": 5, "progress": False}
@@ -178,7 +178,7 @@ def test_chains_without_a_restart_begin_at_new_starting_points():
 def test_chains_without_a_restart_know_what_is_fixed_and_how_large_data_are():
     given = ps.HMM.from_parameters([0.3, 0.7], [[0.5, 0.5], [0.1, 0.9]], [[0.5, 0.5], [0.1, 0.9]], fixed=["initial"])
     found = ps.nuts(given, SYMBOLS, num_chains=2, **SHORT)
-    close(found.posterior.draws.initial.sort(dim=-1)[0], torch.tensor([[0.3, 0.7]] * 10, dtype=torch.float64))
+    close(found.posterior.draws.initial, torch.tensor([[0.3, 0.7]] * 10, dtype=torch.float64))
     data = ps.Sequences.from_list([np.array([[100.0], [110.0], [90.0]])])
     lone = ps.BayesianHMM(2, ps.emissions.Gaussian(1))
     rates = ps.nuts(lone, data, num_chains=2, num_warmup=2, num_samples=2, max_tree_depth=3)
@@ -202,6 +202,36 @@ def test_chains_that_name_states_differently_are_aligned(monkeypatch, generator)
     assert (r_hat(unaligned) > 1.5).all()
     assert (found.r_hat["transition"] < 1.2).all()
     assert (found.posterior.parameter_draws()["probs"][0, :, 0, 0] > 0.5).float().mean() in (0.0, 1.0)
+
+
+def test_states_that_the_data_name_keep_their_names(tmp_path):
+    """Every draw has the log-likelihood that the chain recorded, together with the known states."""
+    data = ps.Sequences.from_list([[0, 1, 0], [1, 1, 0]], states=[[0, -1, 1], [-1, 1, -1]])
+    found = ps.nuts(ps.HMM(2, ps.emissions.Categorical(2)), data, num_samples=30, num_warmup=10, progress=False)
+    model = found.posterior
+    scores = log_likelihood(model.draws, {}, data.batch()).sum(1).detach().numpy().reshape(2, 30)
+    np.testing.assert_allclose(scores, found.log_likelihood, atol=1e-9)
+    assert model.named
+    ps.save(model, tmp_path / "model")
+    loaded = ps.load(tmp_path / "model").select(0)
+    assert loaded.named
+    assert torch.equal(loaded.aligned().draws.initial, model.draws.initial)
+    mean = model.mean_parameters()["initial"][0]
+    close(mean, model.draws.initial.mean(0))
+    ps.to_arviz(found, data)
+
+
+def test_a_warm_up_that_adapts_badly_is_told_of():
+    found = ps.nuts(ps.HMM(2, ps.emissions.Categorical(2)), SYMBOLS, num_warmup=20, num_samples=4, num_chains=1)
+    assert "num_warmup is 20, of which Pyro adapts" in "".join(found.fit.details["problems"])
+    assert not any("num_warmup" in one for one in dataclasses.replace(found, num_warmup=150).problems)
+
+
+def test_chains_that_never_moved_are_not_too_few_draws(drawn):
+    nothing = {"log_likelihood": np.array(np.nan)}
+    stuck = dataclasses.replace(drawn, r_hat=nothing, ess=nothing)
+    assert any("no chain has moved in 200 draws" in one for one in stuck.problems)
+    assert not any("too few for R-hat" in one for one in stuck.problems)
 
 
 # Defined results
@@ -322,3 +352,7 @@ def test_bad_requests_are_refused():
         ps.nuts(ps.HMM(2, ps.emissions.Categorical(2), fixed=["initial", "transition", "emission"]), SYMBOLS)
     with pytest.raises(ps.InputError, match=r"symbol 2 is outside"):
         ps.nuts(model, ps.Sequences.from_list([[0, 2]]))
+    with pytest.raises(ps.InputError, match=r"^the data know of state 5, and the model has 2 states[^\n]*$"):
+        ps.nuts(model, ps.Sequences.from_list([[0, 1]], states=[[0, 5]]))
+    with pytest.raises(ps.InputError, match=r"num_samples is 1.5; expected a whole number"):
+        ps.nuts(model, SYMBOLS, num_samples=1.5)

@@ -94,6 +94,20 @@ def test_the_history_is_the_bound_per_token():
     assert fit.stop_reason == ["max_steps", "max_steps"]
 
 
+def test_where_a_fit_ended_is_computed_from_all_data():
+    """With many draws, not with those of the last minibatch; a restart without parameters has no number."""
+    model = ps.BayesianHMM(2, E.Categorical(3), num_restarts=3)
+    with torch.no_grad():
+        model.log_transition[1] = torch.nan
+    fit = ps.svi(model, DATA, num_steps=100, batch_size=1)
+    draws = model.elbo_draws(DATA, num_particles=20).numpy() / float(DATA.num_observed.sum())
+    final, error = (np.array(fit.details[key]) for key in ("final", "final_standard_error"))
+    np.testing.assert_allclose(final, draws.mean(0), atol=1e-12)
+    np.testing.assert_allclose(error, draws.std(0, ddof=1) / 20**0.5, atol=1e-12)
+    assert np.isnan(final).tolist() == [False, True, False]
+    assert fit.seconds > 0
+
+
 def test_batches_of_memory_change_nothing(monkeypatch):
     fits = []
     for size in (2**20, 6):
@@ -180,19 +194,23 @@ def test_what_a_mask_forbids_stays_impossible(guide):
 
 def test_single_precision_is_close_to_double():
     fits = [
-        ps.svi(ps.BayesianHMM(2, E.Categorical(3), dtype=d), DATA, num_steps=1) for d in (torch.float64, torch.float32)
+        ps.svi(ps.BayesianHMM(2, E.Categorical(3), dtype=d), DATA, num_steps=40) for d in (torch.float64, torch.float32)
     ]
-    assert np.isfinite(fits[1].history).all()
+    finals, errors = ([np.array(f.details[k]) for f in fits] for k in ("final", "final_standard_error"))
+    assert abs(finals[0] - finals[1]) < 4 * np.hypot(*errors) + 0.01
+    start = float(ps.BayesianHMM(2, E.Categorical(3)).elbo(DATA)[0]) / float(DATA.num_observed.sum())
+    assert (np.array(finals) > start + 0.1).all()
     assert fits[1].model.log_transition.dtype == torch.float32
 
 
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"batch_size": 0}, "batch_size is 0; expected 1 to 5, the number of sequences, or None"),
+        ({"batch_size": 0}, "batch_size is 0; expected 1 or more"),
+        ({"batch_size": 1.5}, "batch_size is 1.5; expected a whole number"),
         ({"batch_size": 6}, "batch_size is 6; expected 1 to 5"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
-        ({"num_particles": 0}, "num_particles 0; expected more than 0, and 1 or more"),
+        ({"num_particles": 0}, "num_particles is 0; expected 1 or more"),
         ({"num_steps": 0}, "num_steps is 0"),
         ({"seed": -1}, "seed is -1"),
     ],
@@ -210,3 +228,6 @@ def test_what_cannot_be_fitted_is_refused():
     unseen = ps.Sequences.from_list([[0, 0]], missing=[np.ones(2, bool)])
     with pytest.raises(ps.InputError, match="every token of data is missing"):
         ps.svi(ps.BayesianHMM(2, E.Categorical(3)), unseen)
+    known = ps.Sequences.from_list([[0, 1]], states=[[0, 5]])
+    with pytest.raises(ps.InputError, match=r"^the data know of state 5, and the model has 2 states[^\n]*$"):
+        ps.svi(ps.BayesianHMM(2, E.Categorical(3)), known)

@@ -253,3 +253,72 @@ def test_the_distance_of_mixtures_is_an_angle() -> None:
     cosine = products / np.sqrt(np.outer(products.diagonal(), products.diagonal()))
     found = bank.distances(bank.raw, bank.raw)[0].detach().numpy()
     np.testing.assert_allclose(1 - found**2, np.sqrt(cosine), atol=1e-7)
+
+
+# What tells states apart
+
+
+def test_a_mask_names_the_states_that_it_tells_apart_and_no_others() -> None:
+    """State 0 begins every sequence; 1 and 2 are exchangeable, and no order moves 0."""
+    first = ps.HMM(3, families.Categorical(4), initial_mask=[1, 0, 0], num_restarts=6, seed=3)
+    moved = first.permute([0, 2, 1])
+    for r in range(6):
+        assert ps.align(moved.select(r), first.select(r)).tolist() == [[0, 2, 1]]
+    found = ps.align(first, 0)
+    assert (found[:, 0] == 0).all()
+    assert (found[:, 1] == 2).any()
+    first.permute(found)
+
+
+def test_no_order_breaks_a_mask_of_steps() -> None:
+    """A ring can be turned, and not be turned round."""
+    mask = torch.eye(4, dtype=torch.bool) | torch.eye(4, dtype=torch.bool).roll(1, 1)
+    ring = ps.HMM(4, families.Categorical(5), transition_mask=mask, num_restarts=20, seed=1)
+    for r, turn in enumerate(range(4)):
+        order = torch.arange(4).roll(turn)
+        assert ps.align(ring.select(r).permute(order), ring.select(r))[0].tolist() == inverse(order).tolist()
+    ring.permute(ps.align(ring, 0))  # of models that have nothing in common the order found is one that may be
+
+
+@pytest.mark.parametrize("part", ["initial", "transition", "emission"])
+def test_what_is_fixed_is_not_given_to_another_state(part) -> None:
+    given = ps.HMM.from_parameters(
+        [0.2, 0.4, 0.4], [[0.4, 0.3, 0.3], [0.1, 0.6, 0.3], [0.1, 0.3, 0.6]], [[0.5, 0.5], [0.2, 0.8], [0.2, 0.8]],
+        fixed=[part], num_restarts=8,
+    )  # fmt: skip
+    other = ps.HMM(3, families.Categorical(2), num_restarts=8, seed=5)
+    for name in {"initial", "transition", "emission"} - {part}:
+        for mine, its in zip(given._part(name), other._part(name), strict=True):
+            mine.data = its.data
+    found = ps.align(given, 0)
+    assert (found[:, 0] == 0).all()
+    assert (found[:, 1] == 2).any()  # these two are alike in what is fixed
+    moved = given.permute(found)
+    for before, after in zip(given._part(part), moved._part(part), strict=True):
+        torch.testing.assert_close(after, before)
+    other_way = given.permute([1, 0, 2])
+    assert ps.align(other_way.select(0), given.select(0)).tolist() == [[1, 0, 2]]  # back to the reference's
+
+
+def test_what_is_fixed_at_other_numbers_keeps_its_order() -> None:
+    model = ps.HMM(2, families.Categorical(3), fixed=["emission"], num_restarts=4)
+    assert ps.align(model, 0).tolist() == [[0, 1]] * 4
+
+
+def test_groups_that_a_mask_tells_apart_are_not_exchanged() -> None:
+    model = ps.HMM(4, families.Categorical(3), emission_groups=[0, 0, 1, 1], initial_mask=[1, 1, 0, 0], num_restarts=8)
+    found = ps.align(model, 0)
+    assert (found[:, :2] < 2).all()
+    assert (found[:, 0] == 1).any()
+    model.permute(found)
+
+
+def test_what_has_no_states_to_align_is_refused() -> None:
+    fit = ps.em(ps.HMM(2, families.Categorical(3), num_restarts=2), DATA, num_steps=1)
+    with pytest.raises(InputError, match=r"received a Fit; expected an HMM.*align\(fit.model\)"):
+        ps.align(fit)
+    with pytest.raises(InputError, match=r"received a Autoregressive; expected an HMM, with states.*it has no states"):
+        ps.align(ps.Autoregressive([ps.RNN(2, hidden_dim=2)]))
+    with pytest.raises(InputError, match="reference is a float; expected an HMM or the number of a restart"):
+        ps.align(fit.model, 1.5)
+    assert torch.equal(ps.align(fit.model, np.int64(1)), ps.align(fit.model, 1))

@@ -20,7 +20,8 @@ from probseq.inference.starts import initialize
 from probseq.models.emissions import dense
 from probseq.models.guides import OwnNoise
 from probseq.models.hmm_priors import hmm_from_sites, log_likelihood, marginal_program, own_sites, prior
-from probseq.models.parameter_distributions import DirichletTable, InverseWishartFactor
+from probseq.models.parameter_distributions import Beta, DirichletTable, InverseWishartFactor
+from probseq.models.parameter_distributions import Gamma as GammaInLogs
 
 E = ps.emissions
 EXACT = {"atol": 1e-9, "rtol": 1e-10}
@@ -160,8 +161,8 @@ def test_log_ratios_are_a_bijection_with_this_jacobian(mask):
 
 DISTRIBUTIONS = {
     "table": DirichletTable(torch.tensor([0.7, 2.0, 1.5]).double(), torch.ones(3, dtype=torch.bool)),
-    "beta": pyro.distributions.Beta(torch.tensor([0.7, 2.0]).double(), torch.tensor([1.0, 0.4]).double()).to_event(1),
-    "gamma": pyro.distributions.Gamma(torch.tensor([0.7, 5.0]).double(), torch.tensor([2.0, 0.5]).double()).to_event(1),
+    "beta": Beta(torch.tensor([0.7, 2.0]).double(), torch.tensor([1.0, 0.4]).double()).to_event(1),
+    "gamma": GammaInLogs(torch.tensor([0.7, 5.0]).double(), torch.tensor([2.0, 0.5]).double()).to_event(1),
     "normal": pyro.distributions.Normal(torch.tensor([0.0, 3.0]).double(), torch.tensor([1.0, 2.0]).double()),
     "normals": pyro.distributions.MultivariateNormal(
         torch.ones(2).double(), scale_tril=torch.tensor([[1.0, 0.0], [2.0, 0.5]]).double()

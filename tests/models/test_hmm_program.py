@@ -62,10 +62,25 @@ def test_vectors(name):
     compare(model, ps.Sequences.from_list(rows), given)
 
 
+def test_masks():
+    """A table with zeros has fewer numbers, and its Dirichlet density their normalization."""
+    model = ps.HMM(
+        3, ps.emissions.Categorical(3), initial_mask=[1, 1, 0], transition_mask=[[1, 1, 0], [0, 1, 1], [1, 0, 1]]
+    )
+    data = ps.Sequences.from_list([[0, 1, 2, 1], [2], [1, 2]])
+    given = {"initial": model.initial, "transition": model.transition, "probs": model.emission.probs}
+    program = pyro.condition(model.program, data=given)
+    value = -TraceEnum_ELBO(max_plate_nesting=2).differentiable_loss(program, lambda batch: None, data.batch())
+    value = value - 3 * math.lgamma(3)  # three rows of emissions; two free entries have density 1
+    engine = model.token_log_prob(data.batch()).sum()
+    torch.testing.assert_close(value, engine, **EXACT)
+    parameters = list(model.parameters())
+    expected = torch.autograd.grad(engine, parameters)
+    for one, other in zip(torch.autograd.grad(value, parameters), expected, strict=True):
+        torch.testing.assert_close(one, other, **EXACT)
+
+
 def test_what_has_no_statement_is_refused():
-    masked = ps.HMM(2, ps.emissions.Categorical(2), transition_mask=[[1, 1], [0, 1]])
-    with pytest.raises(ps.InputError, match="masks"):
-        masked.program(ps.Sequences.from_list([[0, 1]]).batch())
     partly = ps.Sequences.from_list([np.array([[1.0, np.nan]])])
     with pytest.raises(ps.InputError, match="as a whole"):
         ps.HMM(2, ps.emissions.Gaussian(2)).program(partly.batch())

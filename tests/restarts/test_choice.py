@@ -80,6 +80,11 @@ def test_what_cannot_be_compared_is_refused() -> None:
         ps.model_choice({}, DATA)
     with pytest.raises(InputError, match="expected at least one, all of one kind"):
         ps.model_choice({1: Fixed([[-1.0]]), 2: Fixed([[-1.0, -1.0]])}, DATA)
+    with pytest.raises(InputError, match="received a list; expected fits by label"):
+        ps.model_choice([ps.HMM(2, families.Categorical(3))], DATA)
+    draws = ps.PosteriorHMM(ps.HMM(2, families.Categorical(3), num_restarts=4), 2)
+    with pytest.raises(InputError, match="2 is an average over draws from a posterior, which has no number of free"):
+        ps.model_choice({2: draws}, DATA)
     bound = Fixed([[-1.0, -1.0, -1.0]], likelihood="lower bound")
     with pytest.raises(InputError, match="the likelihood of 1 is lower bound; expected an exact one"):
         ps.model_choice({1: bound}, DATA)

@@ -37,6 +37,7 @@ def of_emissions(transition: list[list[float]], first: np.ndarray, second: np.nd
     model.log_initial.data = torch.full((len(first), 2), 0.5, dtype=torch.float64).log()
     probs = torch.tensor(np.stack([first, second], axis=1))
     model.emission.logits.data = torch.stack([probs, 1 - probs], dim=-1).log()
+    model.initialized = True
     return model
 
 
@@ -215,6 +216,56 @@ def test_a_fit_that_chose_by_validation_is_judged_by_validation() -> None:
     assert found.measure == "log-likelihood per token of the validation data (nats)"
 
 
+def estimated(final: list[float], error: list[float]) -> Fit[Fixed]:
+    """A fit whose last step says nothing, and which has computed its values anew."""
+    noise = np.array([[-9.0] * len(final), [-5.0 - r for r in range(len(final))]])
+    details = {"final": final, "final_standard_error": error}
+    return Fit(Fixed([[-1.0]] * len(final)), "bound", noise, ["max_steps"] * len(final), 1.0, details=details)
+
+
+def test_a_fit_that_computed_its_values_anew_is_judged_by_those() -> None:
+    found = ps.sensitivity(estimated([-1.5, -1.0, NAN, -1.0005], [0.0001, 0.0001, NAN, 0.0001]))
+    np.testing.assert_array_equal(found.nats_per_token, [1.5, 1.0, NAN, 1.0005])
+    assert (found.best, found.num_at_best(), found.num_failed, found.tolerance) == (1, 2, 1, 1e-3)
+
+
+def test_two_estimates_are_the_same_within_two_standard_errors_of_each() -> None:
+    error = [0.01, 0.012, 0.008, 0.01, 5.0]
+    found = ps.sensitivity(estimated([-1.0, -1.039, -1.041, -2.0, NAN], error))
+    assert found.tolerance == pytest.approx(0.04), "the median counts: one restart that failed does not widen all"
+    assert found.summary["standard_error"] == pytest.approx(0.01)
+    assert found.frame["at_best"].tolist() == [True, True, False, False, False]
+    assert ps.sensitivity(estimated([-1.0, -1.039], [0.01, 0.01]), tolerance=0.05).tolerance == 0.05
+    assert ps.sensitivity(estimated([-1.0], [NAN])).tolerance == 1e-3
+    assert ps.sensitivity(Fit(Fixed([[-1.0]]), "", np.array([[-1.0]]), ["converged"], 1.0)).standard_error is None
+
+
+def test_optima_of_runs_that_were_cut_off_are_marked() -> None:
+    model, history = chain_of_models([0.1, 0.5, 0.9]), np.array([[-1.0, -2.0, -3.0]])
+    for reasons, num, label in [
+        (["converged", "converged", "converged"], 3, "3"),
+        (["converged", "max_steps", "converged"], 2, "3, 2 converged"),
+        (["max_steps", "max_seconds", "interrupted"], 0, "3, none converged"),
+    ]:
+        found = ps.sensitivity(Fit(model, "", history, reasons, 1.0))
+        assert (found.num_converged, found.optima_label, found.cut_off) == (num, label, num < 3)
+        assert found.summary["num_converged"] == num
+    failed = ps.sensitivity(Fit(model, "", np.array([[-1.0, -2.0, NAN]]), ["converged", "converged", "nonfinite"], 1.0))
+    assert failed.optima_label == "2", "a failed restart was not on its way to anything"
+    data = ps.Sequences.from_list([[0, 1]])
+    assert (ps.sensitivity(model, data).num_converged, ps.sensitivity(model, data).optima_label) == (None, "3")
+    assert ps.sensitivity(Fit(Fixed([[-1.0]]), "", np.array([[-1.0]]), ["max_steps"], 1.0)).optima_label is None
+
+
+def test_runs_that_go_on_to_the_end_have_fewer_optima() -> None:
+    data = ps.Sequences.from_list([runs([5, 4, 6, 3, 5, 7]), runs([2, 9, 3, 8], first=1)])
+    counts = [
+        ps.sensitivity(ps.em(ps.HMM(2, families.Categorical(2), 20), data, num_steps=n, tol=1e-12)).num_optima
+        for n in (3, 3000)
+    ]
+    assert counts[0] > counts[1]
+
+
 @pytest.mark.parametrize("lost", [-1.4, NAN])
 def test_the_value_of_a_fit_is_that_of_its_last_finite_step(lost: float) -> None:
     history = np.array([[-2.0, -2.0, -2.0, lost], [-1.0, -1.0, -1.0005, NAN], [NAN, -0.9995, NAN, NAN]])
@@ -250,10 +301,36 @@ def test_every_model_has_a_summary_and_those_with_states_have_optima(case) -> No
     model, data = case.model(2), case.kind.structured(4, 3)
     found = ps.sensitivity(model, data)
     np.testing.assert_allclose(found.nats_per_token, ps.evaluate(model, data).nats_per_token)
-    assert (found.num_optima is None) == (not isinstance(model, ps.HMM))
+    assert (found.num_optima is None) == (not isinstance(model, (ps.HMM, ps.PosteriorHMM)))
     if isinstance(model, ps.HMM):
         np.testing.assert_allclose(ps.evaluate(found.model, data).nats_per_token, found.nats_per_token, rtol=1e-9)
+    if found.num_optima is not None:
         assert found.agreement.shape == (2, 2)
+
+
+def test_draws_from_a_posterior_are_compared_at_their_means() -> None:
+    one = ps.HMM.from_parameters([0.6, 0.4], [[0.9, 0.1], [0.2, 0.8]], [[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]])
+    other = ps.HMM.from_parameters([0.6, 0.4], [[0.5, 0.5], [0.5, 0.5]], [[0.1, 0.8, 0.1], [0.4, 0.2, 0.4]])
+    draws = one.take([0] * 6)
+    for r in (3, 4, 5):
+        draws.put([r], other)
+    orders = torch.tensor([[0, 1], [1, 0], [0, 1], [1, 0], [0, 1], [1, 0]])
+    model = ps.PosteriorHMM(draws.permute(orders), num_draws=3)
+    fit = Fit(model, "", np.array([[-2.0, -1.0]]), ["converged"] * 2, 1.0)
+    data = ps.Sequences.from_list([[0, 1, 2, 2, 0, 1]])
+    found = ps.sensitivity(fit, data)
+    assert (found.best, found.num_optima, found.optimum.tolist()) == (1, 2, [1, 0])
+    for r, expected in enumerate((one, other)):
+        mean = found.model.select(r)
+        mean = mean.permute(ps.align(mean, expected))
+        torch.testing.assert_close(mean.transition, expected.transition)
+        torch.testing.assert_close(mean.emission.probs, expected.emission.probs)
+    assert found.agreement.shape == (2, 2)
+    named = ps.sensitivity(ps.PosteriorHMM(draws, num_draws=3, named=True), data)
+    assert named.permutations.tolist() == [[0, 1], [0, 1]], "the data have said which state is which"
+    joined = ps.PosteriorHMM(one.take([0] * 6).permute(orders), num_draws=3)
+    fit = Fit(joined, "", np.array([[-1.0, -1.0]]), ["converged"] * 2, 1.0)
+    assert (ps.sensitivity(fit, data).num_optima, ps.sensitivity(fit, data).mean_agreement) == (1, 1)
 
 
 def test_one_restart() -> None:
@@ -309,6 +386,13 @@ def test_what_is_missing_or_negative_is_refused() -> None:
     model = chain_of_models([0.4])
     with pytest.raises(InputError, match="received a model and no data; expected data to score it on, or the Fit"):
         ps.sensitivity(model)
+    fit = Fit(model, "", np.array([[-1.0]]), ["converged"], 1.0)
+    with pytest.raises(InputError, match="data holds a list; expected Sequences"):
+        ps.sensitivity(fit, [[0, 1]])
+    with pytest.raises(InputError, match="data holds no sequences; expected Sequences"):
+        ps.sensitivity(fit, ps.Sequences(np.zeros(0, np.int64), np.zeros(1, np.int64)))
+    with pytest.raises(InputError, match="every token of data is missing; expected at least one that was observed"):
+        ps.sensitivity(fit, ps.Sequences.from_list([[0, 0]], missing=[np.ones(2, bool)]))
     for name in ("tolerance", "parameter_tolerance"):
         with pytest.raises(InputError, match=rf"^{name} is -1; expected 0 or more"):
             ps.sensitivity(model, ps.Sequences.from_list([[0]]), **{name: -1})

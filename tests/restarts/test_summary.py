@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from probseq.data.sequences import Sequences
 from probseq.errors import InputError
+from probseq.inference.run import Fit
 from probseq.restarts import TOLERANCE, RestartSummary, best_restart, expected_best, select
+from probseq.restarts.summary import final_standard_error, final_values
 
 DATA = Sequences.from_list([[0, 0], [0]])
 INF, NAN = math.inf, math.nan
@@ -93,6 +95,15 @@ def test_the_best_of_many_runs_has_no_overflow_and_never_gets_worse():
 def test_the_best_of_nothing_is_refused(wrong):
     with pytest.raises(InputError, match=r"expected \(R,\): one for each restart"):
         expected_best(wrong)
+
+
+def test_the_standard_error_is_that_of_what_counts():
+    details = {"final": [-1.0], "final_standard_error": [0.5]}
+    last, looks = np.array([[-3.0]]), np.array([1])
+    fit = Fit(Fixed([[-1.0]]), "", last, ["max_steps"], 1.0, details=details)
+    assert (final_values(fit).tolist(), final_standard_error(fit).tolist()) == ([1.0], [0.5])
+    validated = Fit(Fixed([[-1.0]]), "", last, ["max_steps"], 1.0, looks, np.array([[-2.0]]), details)
+    assert (final_values(validated).tolist(), final_standard_error(validated)) == ([2.0], None)
 
 
 def test_select_gives_that_restart_alone():
