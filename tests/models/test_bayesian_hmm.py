@@ -1,7 +1,6 @@
 """The evidence lower bound of both guides: by hand, against the evidence, and where the posterior is known."""
 
 import copy
-import inspect
 import itertools
 
 import numpy as np
@@ -276,14 +275,10 @@ def test_the_error_of_the_bound_is_that_of_its_draws():
 def test_what_cannot_be_scored_or_drawn_is_refused():
     model = ps.BayesianHMM(2, E.Categorical(2))
     data = ps.Sequences.from_list([[0, 1]])
-    with pytest.raises(ps.InputError, match="data holds a list; expected Sequences"):
-        inspect.unwrap(model.elbo.__func__)(model, [[0, 1]])  # the shape checks of these tests refuse it first
     with pytest.raises(ps.InputError, match="data holds no sequences"):
         model.elbo(ps.Sequences(np.zeros(0, np.int64), np.zeros(1, np.int64)))
     with pytest.raises(ps.InputError, match="num_particles is 0; expected 1 or more"):
         model.elbo(data, num_particles=0)
-    with pytest.raises(ps.InputError, match=r"num_draws is 2.5; expected a whole number"):
-        inspect.unwrap(model.posterior.__func__)(model, 2.5)
     with pytest.raises(ps.InputError, match=r"^symbol 5 is outside[^\n]*$"):
         model.elbo(ps.Sequences.from_list([[0, 5]]))
     with pytest.raises(ps.InputError, match=r"^the data know of state 7, and the model has 2 states[^\n]*$"):
