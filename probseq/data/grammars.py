@@ -13,13 +13,13 @@ from probseq.errors import InputError
 
 _MAX_DEPTH = 4
 _BRACKETS = "( [ ) ]"  # opening brackets first: kind k opens with id k and closes with id 2 + k
-_KINDS = 2
+BRACKET_KINDS = 2
 
 _NOUNS = ("dog", "cat", "bird", "child")
 _VERBS = ("sleeps", "runs", "waits", "sings")
 _PREPOSITIONS = ("near", "behind", "beside")
 _MORE = 0.6  # probability of another phrase between subject and verb, while the sentence may still grow
-_THE, _NOUN, _VERB, _PREPOSITION = 0, 1, 9, 17  # first ids; a noun's or verb's plural is one after its singular
+_THE, _NOUN, FIRST_VERB, _PREPOSITION = 0, 1, 9, 17  # first ids; a noun's or verb's plural is one after its singular
 _WORDS = " ".join(
     ["the", *(f"{one} {one}s" for one in ("dog", "cat", "bird")), "child children"]
     + [f"{one} {one[:-1]}" for one in _VERBS]
@@ -66,8 +66,8 @@ def _draw_brackets(num_sequences: int, length: int, seed: int) -> Sequences:
     symbols = np.empty((num_sequences, length), dtype=np.uint8)
     for t in range(length):
         opens = rng.random(num_sequences) < _open_prob(depth, length - t)
-        kind = np.where(opens, rng.integers(_KINDS, size=num_sequences), stack[rows, depth])
-        symbols[:, t] = np.where(opens, kind, _KINDS + kind)
+        kind = np.where(opens, rng.integers(BRACKET_KINDS, size=num_sequences), stack[rows, depth])
+        symbols[:, t] = np.where(opens, kind, BRACKET_KINDS + kind)
         depth += np.where(opens, 1, -1)
         stack[rows[opens], depth[opens]] = kind[opens]
     return Sequences.from_list(symbols)
@@ -84,10 +84,10 @@ def _bracket_log_prob(data: Sequences, length: int) -> NDArray[np.float64]:
     depth = np.zeros(len(symbols), dtype=np.int64)
     total = np.zeros(len(symbols))
     for t in range(length):
-        opens = symbols[:, t] < _KINDS
+        opens = symbols[:, t] < BRACKET_KINDS
         prob = _open_prob(depth, length - t)
-        matches = stack[rows, depth] == symbols[:, t] - _KINDS
-        step = np.where(opens, prob / _KINDS, (1 - prob) * matches * (depth > 0))
+        matches = stack[rows, depth] == symbols[:, t] - BRACKET_KINDS
+        step = np.where(opens, prob / BRACKET_KINDS, (1 - prob) * matches * (depth > 0))
         with np.errstate(divide="ignore"):
             total += np.log(step)
         depth = np.clip(depth + np.where(opens, 1, -1), 0, _MAX_DEPTH + 1)  # impossible ones only have to stay in range
@@ -104,7 +104,7 @@ def _bracket_entropy(length: int) -> float:
     for t in range(length):
         prob = _open_prob(depths, length - t)
         choice = np.where((prob > 0) & (prob < 1), np.log(2), 0.0)
-        entropy += float(at_depth @ (choice + prob * np.log(_KINDS)))
+        entropy += float(at_depth @ (choice + prob * np.log(BRACKET_KINDS)))
         up, down = at_depth * prob, at_depth * (1 - prob)
         at_depth = np.append(0.0, up[:-1]) + np.append(down[1:], 0.0)
     return entropy
@@ -156,7 +156,7 @@ def _draw_sentences(num_sequences: int, shares: NDArray[np.float64], seed: int) 
     tokens[:, :, 0] = _PREPOSITION + rng.integers(len(_PREPOSITIONS), size=(num_sequences, most + 1))
     tokens[:, :, 1] = _THE
     tokens[:, :, 2] = _NOUN + nouns
-    verbs = _VERB + 2 * rng.integers(len(_VERBS), size=num_sequences) + nouns[:, 0] % 2
+    verbs = FIRST_VERB + 2 * rng.integers(len(_VERBS), size=num_sequences) + nouns[:, 0] % 2
     flat = np.concatenate([tokens.reshape(num_sequences, -1)[:, 1:], np.zeros((num_sequences, 1), np.uint8)], axis=1)
     lengths = 3 + 3 * phrases
     flat[np.arange(num_sequences), lengths - 1] = verbs
@@ -172,8 +172,8 @@ def _agreement_log_prob(data: Sequences, log_probs: NDArray[np.float64]) -> NDAr
         symbols = np.asarray(data.values[data.offsets[rows][:, None] + np.arange(3 + 3 * phrases)], dtype=np.int64)
         the, noun, third = symbols[:, 0::3], symbols[:, 1::3], symbols[:, 2::3]
         verb = third[:, -1]
-        fits = (the == _THE).all(axis=1) & ((noun >= _NOUN) & (noun < _VERB)).all(axis=1)
-        fits &= (third[:, :-1] >= _PREPOSITION).all(axis=1) & (verb >= _VERB) & (verb < _PREPOSITION)
-        fits &= (verb - _VERB) % 2 == (noun[:, 0] - _NOUN) % 2
+        fits = (the == _THE).all(axis=1) & ((noun >= _NOUN) & (noun < FIRST_VERB)).all(axis=1)
+        fits &= (third[:, :-1] >= _PREPOSITION).all(axis=1) & (verb >= FIRST_VERB) & (verb < _PREPOSITION)
+        fits &= (verb - FIRST_VERB) % 2 == (noun[:, 0] - _NOUN) % 2
         log_prob[rows[fits]] = value
     return log_prob

@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
 from probseq.data.sequences import Sequences, check_sequences
-from probseq.errors import InputError
+from probseq.data.vocabulary import Vocabulary
+from probseq.errors import InputError, check_whole
+from probseq.inference.checkpointing import Checkpoints, fingerprint
 from probseq.inference.device import resolve_device
 from probseq.inference.em import initialize
-from probseq.inference.gradient_step import GradientStep, Rate
+from probseq.inference.gradient_step import GradientStep
 from probseq.inference.lone_restarts import check_kind, lone_restarts
-from probseq.inference.run import Fit, check_budget, run
+from probseq.inference.metrics import Metrics
+from probseq.inference.precision import check_precision, choose_precision
+from probseq.inference.record import Record
+from probseq.inference.run import Course, Fit, check_budget, run
+from probseq.inference.schedule import Rate
 from probseq.models.autoregressive import Autoregressive
 from probseq.models.base import Model
 
 M = TypeVar("M", bound=Model)
+
+_STEPS = 2000  # where no budget is given
+_UNLIMITED = 10**9  # steps, where only another budget is
+
+
+class Diverged(RuntimeError):
+    """No restart is left: the loss, the gradient or the weights of every one turned NaN or infinite.
+
+    Attributes:
+        fit: the fit so far; each restart has its best weights on validation, or those it began with.
+    """
+
+    def __init__(self, message: str, fit: Fit[Any]) -> None:
+        super().__init__(message)
+        self.fit = fit
 
 
 def fit_gradient(
@@ -25,16 +50,27 @@ def fit_gradient(
     data: Sequences,
     validation: Sequences | None = None,
     *,
-    num_steps: int = 2000,
+    num_steps: int | None = None,
+    num_tokens: int | None = None,
     seconds: float | None = None,
     batch_size: int = 64,
+    accumulate: int = 1,
     learning_rate: float = 1e-3,
     weight_decay: float = 0.01,
     warmup_steps: int = 100,
     schedule: str = "cosine",
     clip_norm: float = 1.0,
-    eval_every: int = 200,
+    precision: str = "float32",
+    eval_every: int = 100,
     patience: int = 5,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int | None = None,
+    keep_checkpoints: int = 3,
+    resume: bool = False,
+    vocabulary: Vocabulary | None = None,
+    snapshots: Sequence[float] = (),
+    metrics: str | Path | None = None,
+    tensorboard: str | Path | None = None,
     seed: int = 0,
     device: str | None = None,
     progress: bool | None = None,
@@ -53,21 +89,42 @@ def fit_gradient(
     With `validation`, each restart is scored every `eval_every` steps and at its end; it stops after `patience` scores
     in a row without improvement, and its best weights are restored.
 
+    **Stop and go on.** With `checkpoint`, everything that the next step depends on is written to that folder every
+    `checkpoint_every` steps and at the end: weights, best weights, moments of the optimizer, the place in the data,
+    histories, and what early stopping has counted. Noise is a function of the seed and the step and needs no state.
+    A process that was killed at any moment is continued with ``resume=True`` and the same settings, and ends with the
+    same weights and history, bit for bit, on the same machine with the same number of threads. Budgets and `patience`
+    may differ, to train longer. A budget in seconds counts those that were spent before, and a cosine over seconds
+    follows the clock, so there nothing is repeated exactly.
+
     Args:
         model: `probseq.Autoregressive`, or a hidden Markov model.
         data: the training sequences. What a model wants to know of the data before it is fitted, it learns from these.
         validation: sequences to choose weights and stopping by.
-        num_steps: optimizer steps of each restart, at most.
-        seconds: wall-clock seconds at most, all restarts together; the schedule follows whichever budget is closer to
+        num_steps: optimizer steps of each restart, at most. Default: 2000, or no limit where another budget is given.
+        num_tokens: training tokens at most; the step in progress is finished.
+        seconds: wall-clock seconds at most, all restarts together; the schedule follows whichever budget is closest to
             its end.
         batch_size: sequences in a batch; sequences of like length are put together.
+        accumulate: batches whose gradients are added up for one step, as if they were one batch.
         learning_rate: at the end of the warm-up.
         weight_decay: of AdamW, on the matrices of networks only.
         warmup_steps: steps over which the rate rises linearly from 0.
         schedule: ``"cosine"`` (down to a tenth of the rate) or ``"constant"``.
-        clip_norm: the norm that each restart's gradient is clipped to.
+        clip_norm: the norm that each restart's gradient is clipped to; ``math.inf`` does not clip.
+        precision: ``"float32"``, ``"bfloat16"`` (matrix products under autocast) or ``"auto"``: bfloat16 where a
+            self-test of at most ten seconds shows that it is faster here.
         eval_every: steps between validation scores.
         patience: validation scores without improvement before a restart stops.
+        checkpoint: a folder for checkpoints, which must not hold those of another run.
+        checkpoint_every: steps between checkpoints. Default: `eval_every`.
+        keep_checkpoints: the last so many are kept.
+        resume: go on with the run in `checkpoint`.
+        vocabulary: what the symbols mean: a checkpoint of another vocabulary is refused.
+        snapshots: seconds after which the best weights so far are set aside, in ``fit.snapshots``: one run is read at
+            several budgets. What a fit that ends before has reached stands for all that are later.
+        metrics: a JSONL file with a line for each step.
+        tensorboard: a folder for TensorBoard's event files (needs the package ``tensorboard``).
         seed: of the order of batches and the dropout noise.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``. Default: where the model is.
         progress: show progress. Default: only on a terminal.
@@ -75,73 +132,125 @@ def fit_gradient(
     Returns:
         The `Fit`; ``history`` is the objective per observed token of each step's batch, before the update. A restart
         whose loss or gradient is not finite stops as ``nonfinite`` and goes back to its best weights on validation (or,
-        without validation, to those it began with).
+        without validation, to those it began with). ``details`` has ``gradient_norm`` ``(S, R)``, before clipping,
+        ``num_tokens``, ``precision``, and under ``failures`` what was not finite.
 
     Raises:
-        InputError: a model without a gradient, no data, data that the model cannot score, a setting outside its range.
+        InputError: a model without a gradient, no data, data that the model cannot score, a setting outside its range,
+            a checkpoint that is damaged or of another architecture, vocabulary, data set or setting, a disk that is
+            full. Checkpoints that were written before are not touched.
+        Diverged: every restart stopped as ``nonfinite``.
 
     Reference:
         I. Loshchilov, F. Hutter (2019), "Decoupled weight decay regularization".
     """
-    _check(learning_rate, clip_norm, batch_size, eval_every, patience, schedule)
-    if warmup_steps < 0 or not 0 <= weight_decay < math.inf:
-        raise InputError(f"warmup_steps is {warmup_steps} and weight_decay {weight_decay}; expected 0 or more")
-    check_budget(num_steps, seconds)
-    check_kind(model)
-    _check_data(model, data, "data")
-    if validation is not None:
-        _check_data(model, validation, "validation")
-    if device is not None:
-        model.to(resolve_device(device))
-    _look_at(model, data)
+    steps = num_steps if num_steps is not None else _STEPS if seconds is None and num_tokens is None else _UNLIMITED
+    settings = {
+        "batch_size": batch_size,
+        "accumulate": accumulate,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "warmup_steps": warmup_steps,
+        "schedule": schedule,
+        "clip_norm": clip_norm,
+        "eval_every": eval_every,
+    }
+    every = eval_every if checkpoint_every is None else checkpoint_every
+    _check(settings | {"patience": patience, "keep_checkpoints": keep_checkpoints, "checkpoint_every": every})
+    _check_budgets(steps, num_tokens, seconds, snapshots, resume and checkpoint is None)
+    _prepare(model, data, validation, precision, device)
+    checkpoints = state = None
+    if checkpoint is not None:
+        identity = _identity(model, data, validation, vocabulary, settings | {"seed": seed, "precision": precision})
+        checkpoints = Checkpoints(checkpoint, identity, keep=keep_checkpoints, resume=resume)
+        state = checkpoints.load()
+    course = Course(seconds=checkpoints.seconds(state[0]) if checkpoints and state else 0.0)
     restarts = lone_restarts(model)
-    optimizers = [
-        torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.99), fused=True)
-        for groups in (restarts.parameter_groups(one, weight_decay) for one in restarts.modules)
-    ]
     with restarts.side_by_side() as each:
         step = GradientStep(
             restarts,
-            optimizers,
-            Rate(learning_rate, warmup_steps, schedule, num_steps, seconds),
+            [_optimizer(restarts.parameter_groups(one, weight_decay), learning_rate) for one in restarts.modules],
+            Rate(learning_rate, warmup_steps, schedule, steps, seconds, num_tokens, course.seconds),
             each,
             data,
             validation,
             eval_every=eval_every,
             patience=patience,
             batch_size=batch_size,
+            accumulate=accumulate,
             clip_norm=clip_norm,
             seed=seed,
         )
-        fit = run(
-            step,
-            model,
-            num_restarts=model.num_restarts,
-            num_steps=num_steps,
-            seconds=seconds,
-            objective=restarts.objective,
-            title="gradient",
-            progress=progress,
-        )
+        if state is None:
+            step.precision = choose_precision(precision, lambda one: step.trial(one, step.sampler.first()))
+        else:
+            course.history, course.reasons = step.restore(*state[1:])
+        written = Metrics(metrics, tensorboard, len(course.history) if resume else None)
+        with Record(step, checkpoints, every, written, num_tokens, snapshots) as record:
+            fit = run(
+                step,
+                model,
+                num_restarts=model.num_restarts,
+                num_steps=steps,
+                seconds=seconds,
+                objective=restarts.objective,
+                title="gradient",
+                progress=progress,
+                course=course,
+                between=record,
+            )
+            record.keep(course, math.inf)
+            record.save(course)
         step.finish(fit)
+    if set(fit.stop_reason) == {"nonfinite"}:
+        why = "; ".join(f"restart {r}, {reason}" for r, reason in fit.details["failures"].items())
+        raise Diverged(f"no restart is left: {why}; take a smaller learning_rate, or look at the data", fit)
     return fit
 
 
-def _check(
-    learning_rate: float, clip_norm: float, batch_size: int, eval_every: int, patience: int, schedule: str
+def _optimizer(groups: list[dict[str, Any]], learning_rate: float) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.99), fused=True)
+
+
+def _check(settings: dict[str, Any]) -> None:
+    if settings["schedule"] not in ("cosine", "constant"):
+        raise InputError(f"schedule is {settings['schedule']!r}; expected 'cosine' or 'constant'")
+    for name in ("batch_size", "accumulate", "eval_every", "patience", "keep_checkpoints", "checkpoint_every"):
+        check_whole(name, settings[name])
+    for name, most in (("learning_rate", "a finite number"), ("clip_norm", "math.inf at most")):
+        value = settings[name]
+        if not value > 0 or (name == "learning_rate" and value == math.inf):
+            raise InputError(f"{name} is {value}; expected more than 0, and {most}")
+    warmup_steps, weight_decay = settings["warmup_steps"], settings["weight_decay"]
+    if warmup_steps < 0 or not 0 <= weight_decay < math.inf:
+        raise InputError(f"warmup_steps is {warmup_steps} and weight_decay {weight_decay}; expected 0 or more")
+
+
+def _check_budgets(
+    num_steps: int, num_tokens: int | None, seconds: float | None, snapshots: Sequence[float], nothing_to_resume: bool
 ) -> None:
-    if schedule not in ("cosine", "constant"):
-        raise InputError(f"schedule is {schedule!r}; expected 'cosine' or 'constant'")
-    positive = {
-        "learning_rate": learning_rate,
-        "clip_norm": clip_norm,
-        "batch_size": batch_size,
-        "eval_every": eval_every,
-        "patience": patience,
-    }
-    for name, value in positive.items():
-        if not 0 < value < math.inf:
-            raise InputError(f"{name} is {value}; expected more than 0")
+    check_budget(num_steps, seconds)
+    check_whole("num_tokens", 1 if num_tokens is None else num_tokens)
+    if not all(0 < one < math.inf for one in snapshots):
+        raise InputError(f"snapshots is {list(snapshots)}; expected seconds, each more than 0")
+    if nothing_to_resume:
+        raise InputError("resume is True, and no folder of checkpoints is given; name it: checkpoint='...'")
+
+
+def _prepare(model: Model, data: Sequences, validation: Sequences | None, precision: str, device: str | None) -> None:
+    """Look at everything that can be wrong with the model and the data, then let the model see the data."""
+    check_kind(model)
+    check_precision(precision)
+    if precision != "float32" and not isinstance(model, Autoregressive):
+        raise InputError(
+            f"precision is {precision!r}, which is for networks; leave it out for a {type(model).__name__}"
+        )
+    _check_data(model, data, "data")
+    if validation is not None:
+        _check_data(model, validation, "validation")
+    if device is not None:
+        model.to(resolve_device(device))
+    _look_at(model, data)
 
 
 def _check_data(model: Model, data: Sequences, part: str) -> None:
@@ -156,3 +265,30 @@ def _look_at(model: Any, data: Sequences) -> None:
         initialize(model, data)
     elif not model.initialized:
         model.observe(data)
+
+
+def _identity(
+    model: Model,
+    data: Sequences,
+    validation: Sequences | None,
+    vocabulary: Vocabulary | None,
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """What a checkpoint belongs to, by part; in the order in which a difference is named."""
+    config = model.config()
+    symbols = None if vocabulary is None else json.dumps(vocabulary.to_dict(), sort_keys=True)
+    return {
+        "vocabulary": {
+            "support": list(model.support),
+            "symbols": None if symbols is None else hashlib.sha256(symbols.encode()).hexdigest(),
+        },
+        "architecture": {
+            "class": type(model).__name__,
+            **config.get("network", {}),
+            **{key: value for key, value in config.items() if key != "network"},
+            "dtype": str(next(model.parameters()).dtype),
+        },
+        "setting": settings,
+        "training set": fingerprint(data),
+        "validation set": None if validation is None else fingerprint(validation),
+    }

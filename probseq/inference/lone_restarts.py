@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -55,6 +56,10 @@ class LoneRestarts:
     def write_back(self) -> None:
         """Bring what was learned into the model that the caller sees."""
 
+    def copy(self, weights: Sequence[Mapping[str, Tensor]]) -> Any:
+        """A model of its own with these weights, for each restart the state of its module."""
+        raise NotImplementedError
+
     @contextmanager
     def side_by_side(self) -> Iterator[Each]:
         """A `map` over restarts."""
@@ -79,6 +84,12 @@ class Networks(LoneRestarts):
 
     def write_back(self) -> None:
         self.model.eval()
+
+    def copy(self, weights: Sequence[Mapping[str, Tensor]]) -> Any:
+        model = deepcopy(self.model)
+        for net, one in zip(model.nets, weights, strict=True):
+            net.load_state_dict(one)
+        return model.eval()
 
     @contextmanager
     def side_by_side(self) -> Iterator[Each]:
@@ -133,6 +144,14 @@ class TakenRestarts(LoneRestarts):
         for r, module in enumerate(self.modules):
             self.model.put([r], module)
         self.model.eval()
+
+    def copy(self, weights: Sequence[Mapping[str, Tensor]]) -> Any:
+        model = deepcopy(self.model)
+        for r, one in enumerate(weights):
+            module = model.take([r])
+            module.load_state_dict(one)
+            model.put([r], module)
+        return model.eval()
 
 
 def lone_restarts(model: Model) -> LoneRestarts:
