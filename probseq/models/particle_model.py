@@ -1,0 +1,59 @@
+"""What models share whose likelihood is estimated by `probseq.ops.particles`."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from probseq.data.batch import Batch
+from probseq.models.base import Model
+from probseq.ops import particles
+from probseq.types import Likelihood, TokenLogProb
+
+
+class ParticleModel(Model):
+    """A model that says where its words come from, and is scored by particles for that.
+
+    Attributes:
+        num_particles: of one particle filter.
+        num_replicates: filters whose estimates are averaged.
+        seed: of the filters.
+    """
+
+    likelihood: Likelihood = "estimate"
+    num_particles: int
+    num_replicates: int
+    seed: int
+
+    @property
+    def source(self) -> particles.Source:
+        """Where words come from."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def estimate(self, batch: Batch) -> particles.Estimate:
+        """``log p(x)`` by sequential Monte Carlo: its terms, its standard error, and its drift.
+
+        The drift is what all replicates together gained over one of them: what log p(x) rises by on average with
+        `num_replicates` times the particles. The rest of the way to the exact value is about a third of it for four.
+        """
+        self.check_values(batch)
+        sizes = (self.num_particles, self.num_replicates, self.seed)
+        return particles.combine(particles.token_log_prob(batch.values, batch.observed, self.source, *sizes))
+
+    def token_log_prob(self, batch: Batch) -> TokenLogProb:
+        return self.estimate(batch).token_log_prob
+
+    def initial_state(self, num_sequences: int) -> particles.Particles:
+        keys = particles.replicate_keys(self.seed, self.num_replicates).to(self.device)
+        return particles.begin(self.source, num_sequences, self.num_particles, keys)
+
+    @torch.no_grad()
+    def next_log_prob(self, state: particles.Particles) -> Float[Tensor, "R N V"]:
+        source = self.source
+        return (particles.predicted_labels(state, source) @ source.emission).log()
+
+    @torch.no_grad()
+    def advance(self, state: particles.Particles, values: Int[Tensor, "N"]) -> particles.Particles:
+        return particles.advance(state, values, self.source)

@@ -1,0 +1,179 @@
+"""Variational inference of a topic model: the posterior of its topics and of each document's share of them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from probseq.data.batch import Batch, Identity
+from probseq.models.base import Model
+from probseq.ops import topics
+
+_STEPS, _STEPS_AGAIN = (
+    20,
+    5,
+)  # of inference in a document, at most: in the first pass, and from where the last one ended
+_KNOWLEDGE = ("_kept", "_memory", "_documents")  # what is found again where it is lost
+
+
+class Statistics(NamedTuple):
+    """What the E-step finds, summed over the (weighted) documents of a batch; batches add up."""
+
+    bound: Float[Tensor, "R N"]  # on the log-probability of each document
+    words: Float[Tensor, "R K V"]  # expected number of times that each word came from each topic
+    log_theta: Float[Tensor, "R K"]  # sum of E log theta
+    documents: Float[Tensor, "R"]  # their number
+
+
+class _Memory(NamedTuple):
+    """What is known of a batch from pass to pass: E-steps begin where the last one ended, so that no bound falls."""
+
+    gamma: Tensor  # (R, N, K) at the last M-step
+    found: Tensor  # by the last E-step
+
+
+class VariationalTopics(Model):
+    r"""What variational EM asks of a topic model.
+
+    The posterior is taken for :math:`q(\phi) \, q(\theta) \, q(z)`, Dirichlets of topics and documents and a
+    categorical distribution for every word. An E-step finds those of the documents, an M-step that of the topics, and
+    then priors by Minka's fixed point; each raises the evidence lower bound.
+    """
+
+    objective = "evidence lower bound per token (nats)"
+    num_topics: int
+    symmetric: bool
+    fixed: tuple[str, ...]
+    log_concentration: nn.Parameter
+    log_alpha: nn.Parameter
+    log_eta: nn.Parameter
+    _kept: tuple[Tensor, Tensor, Tensor] | None
+    _memory: WeakKeyDictionary[Identity, _Memory]
+    _documents: WeakKeyDictionary[Batch, topics.Documents]
+
+    @property
+    def topics(self) -> Float[Tensor, "R K V"]:
+        """``(R, K, V)``: the probability of each word in each topic, its posterior mean."""
+        return self.log_concentration.softmax(dim=-1)
+
+    @property
+    def concentration(self) -> Float[Tensor, "R K V"]:
+        """``(R, K, V)``: parameters of each topic's Dirichlet posterior, the pseudo-counts of its words."""
+        return self.log_concentration.exp().clamp(min=1e-30)  # a word that was said to be impossible
+
+    @property
+    def alpha(self) -> Float[Tensor, "R K"]:
+        """``(R, K)``: of the Dirichlet prior over a document's topics."""
+        if self.symmetric and "alpha" not in self.fixed:
+            return self.log_alpha.mean(dim=-1, keepdim=True).exp().expand_as(self.log_alpha)
+        return self.log_alpha.exp()
+
+    @property
+    def eta(self) -> Float[Tensor, "R 1"]:
+        """``(R, 1)``: of the symmetric Dirichlet prior over a topic's words."""
+        return self.log_eta.exp()
+
+    @torch.no_grad()
+    def lower_bound(self, batch: Batch) -> Float[Tensor, "R N"]:
+        """A lower bound on each ``log p(x)``, by variational inference of the document's topics."""
+        bound: Tensor = self._infer(batch).bound
+        return bound
+
+    @torch.no_grad()
+    def document_topics(self, batch: Batch) -> Float[Tensor, "R N K"]:
+        """The share of each topic in each document: the mean of its variational posterior."""
+        gamma: Tensor = self._infer(batch).gamma
+        share: Tensor = gamma / gamma.sum(dim=-1, keepdim=True)
+        return share
+
+    def _infer(self, batch: Batch) -> topics.Posterior:
+        self.check_values(batch)
+        docs = topics.documents(batch.values, batch.observed, self.num_symbols)
+        return topics.infer(docs, self.topics.transpose(1, 2).contiguous(), self.alpha, num_steps=200, tol=1e-6)
+
+    @torch.no_grad()
+    def e_step(self, batch: Batch) -> Statistics:
+        """Bound of each document, and expected counts under the present topics."""
+        docs, known = self._counted(batch), self._memory.get(batch.identity)
+        gamma = topics.uniform_gamma(docs, self.alpha.double()) if known is None else known.gamma
+        steps = _STEPS if known is None else _STEPS_AGAIN
+        weight = self._posterior()[0].exp().transpose(1, 2).contiguous()
+        found = topics.infer(docs, weight, self.alpha, gamma, batch.weights, num_steps=steps)
+        self._memory[batch.identity] = _Memory(gamma, found.gamma)
+        log_theta = found.gamma.digamma() - found.gamma.sum(dim=-1, keepdim=True).digamma()
+        return Statistics(
+            found.bound,
+            found.counts.transpose(1, 2),
+            torch.einsum("rnk,n->rk", log_theta, batch.weights),
+            batch.weights.sum().expand(self.num_restarts),
+        )
+
+    def _counted(self, batch: Batch) -> topics.Documents:
+        """The counts of a batch, which are kept as long as the batch is."""
+        if batch not in self._documents:
+            self.check_values(batch)
+            self._documents[batch] = topics.documents(batch.values, batch.observed, self.num_symbols)
+        return self._documents[batch]
+
+    def _posterior(self) -> tuple[Tensor, Tensor]:
+        """Of the topics: E log p of every word (R, K, V), and the logarithms of the normalizers (R, K).
+
+        An M-step, the log-prior after it and the next E-step ask for the same numbers: they are kept.
+        """
+        if self._kept is None or not torch.equal(self._kept[0], self.log_concentration):
+            self._kept = (self.log_concentration.clone(), *topics.log_dirichlet(self.concentration))
+        return self._kept[1:]
+
+    @torch.no_grad()
+    def m_step(self, statistics: Statistics) -> None:
+        """Set every part that is not fixed to what maximizes the bound, one after the other."""
+        sound = (statistics.documents > 0)[:, None, None]
+        for one, known in list(self._memory.items()):
+            self._memory[one] = known._replace(gamma=torch.where(sound, known.found, known.gamma))
+        if "topics" not in self.fixed:
+            self.log_concentration.copy_((self.eta[..., None] + statistics.words).log())
+        if "eta" not in self.fixed:
+            mean = self._posterior()[0].mean(dim=(1, 2))[:, None]
+            self.log_eta.copy_(topics.dirichlet_ascent(self.eta.double(), mean, self.num_symbols).log())
+        if "alpha" not in self.fixed:
+            mean = statistics.log_theta / statistics.documents.clamp(min=1e-300)[:, None]
+            alpha, repeats = self.alpha.double(), 1
+            if self.symmetric:
+                alpha, mean, repeats = alpha.mean(-1, keepdim=True), mean.mean(-1, keepdim=True), self.num_topics
+            self.log_alpha.copy_(topics.dirichlet_ascent(alpha, mean, repeats).log())
+
+    @torch.no_grad()
+    def log_prior(self) -> Float[Tensor, "R"]:
+        """Minus the divergence of the topics' posterior from their prior: the bound's other part."""
+        (expected, log_normalizer), eta, size = self._posterior(), self.eta.double(), self.num_symbols
+        prior = size * eta.lgamma() - (size * eta).lgamma()  # (R, 1)
+        change = ((self.concentration.double() - eta[..., None]) * expected).sum(dim=-1)  # (R, K)
+        total: Tensor = (log_normalizer - prior - change).sum(dim=-1)
+        return total
+
+    def _forget(self) -> None:
+        """Know nothing of any batch."""
+        self._kept, self._memory, self._documents = None, WeakKeyDictionary(), WeakKeyDictionary()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in _KNOWLEDGE}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._forget()
+
+    def _remember(self, other: VariationalTopics, rows: Tensor) -> None:
+        """What these restarts of `other` know."""
+        for one, known in other._memory.items():
+            self._memory[one] = _Memory(known.gamma[rows], known.found[rows])
+        self._documents.update(other._documents)
+
+    def _recall(self, other: VariationalTopics, rows: Tensor) -> None:
+        """What the restarts of `other` know, for these of the model's own."""
+        for one, known in other._memory.items():
+            if one in self._memory:
+                self._memory[one].gamma[rows] = known.gamma
