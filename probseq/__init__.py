@@ -12,6 +12,7 @@ from probseq.data.vocabulary import Vocabulary
 from probseq.errors import InputError
 from probseq.evaluate import Score, evaluate
 from probseq.export import to_arviz
+from probseq.generation import generate, stream
 from probseq.inference.counts import fit_counts
 from probseq.inference.em import em
 from probseq.inference.gradient import fit_gradient
@@ -22,11 +23,14 @@ from probseq.models import emissions, masks
 from probseq.models.autoregressive import Autoregressive
 from probseq.models.base import SequenceModel
 from probseq.models.bayesian_hmm import BayesianHMM
+from probseq.models.cache import CacheUnigram
 from probseq.models.hmm import HMM
 from probseq.models.input_hmm import InputHMM
 from probseq.models.ngram import NGram, Uniform, Unigram
 from probseq.models.posterior_hmm import PosteriorHMM
-from probseq.models.recurrent import GRU, LSTM, RNN
+from probseq.models.recurrent import GRU, LSTM, RNN, UpdateGateRNN
+from probseq.models.syntax_topics import SyntaxTopics
+from probseq.models.topic import LDA
 from probseq.models.transformer import Transformer
 from probseq.models.variational import VariationalHMM
 from probseq.restarts import Sensitivity, align, best_restart, model_choice, select, sensitivity
@@ -37,11 +41,13 @@ __version__ = "0.1.0"
 __all__ = [
     "GRU",
     "HMM",
+    "LDA",
     "LSTM",
     "RNN",
     "Autoregressive",
     "Batch",
     "BayesianHMM",
+    "CacheUnigram",
     "Comparison",
     "Corpus",
     "Fit",
@@ -55,9 +61,11 @@ __all__ = [
     "SequenceModel",
     "Sequences",
     "Study",
+    "SyntaxTopics",
     "Transformer",
     "Uniform",
     "Unigram",
+    "UpdateGateRNN",
     "VariationalHMM",
     "Vocabulary",
     "align",
@@ -69,6 +77,7 @@ __all__ = [
     "evaluate",
     "fit_counts",
     "fit_gradient",
+    "generate",
     "load",
     "load_corpus",
     "masks",
@@ -81,6 +90,7 @@ __all__ = [
     "save",
     "select",
     "sensitivity",
+    "stream",
     "svi",
     "to_arviz",
 ]

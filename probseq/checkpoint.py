@@ -169,6 +169,7 @@ def load_model(folder: str | Path) -> SavedModel:
         raise InputError(
             f"{folder / 'vocabulary.json'} is corrupted: {len(vocabulary)} symbols, not {model.num_symbols}"
         )
+    model.vocabulary = None if vocabulary is None else vocabulary.digest
     fit = _load_fit(folder, model) if "fit.json" in document["files"] else None
     return SavedModel(model.eval(), chosen, vocabulary, fit)
 

@@ -44,7 +44,8 @@ _MARKS = {"exact": "", "lower bound": "<=", "estimate": "~"}
 _FOOTNOTES = {
     "lower bound": "<= a lower bound on the likelihood: the model needs at most this many nats, so its rank is at "
     "worst the one shown, and its differences are bounds too; a bound has no perplexity",
-    "estimate": "~  an estimate; its Monte Carlo standard error in nats per token: ",
+    "estimate": "~  an estimate, on average too low; its Monte Carlo standard error, and what it gained from the last "
+    "fourfold effort (its drift), in nats per token: ",
     "density": "densities of real vectors: the numbers depend on the unit of measurement, the differences do not; a "
     "density has no perplexity",
     "draws": "the probability of a sequence is its average over draws from a posterior (log-mean-exp); so many draws: ",
@@ -93,17 +94,33 @@ class Comparison:
 
         return pd.DataFrame(self._records(), columns=list(COLUMNS))
 
+    @property
+    def uncertainty(self) -> str:
+        """Monte Carlo standard error and drift of every estimate, in nats per token; empty where there is none."""
+        parts = []
+        for name in self.ranking:
+            score, restart = self.test[name], self.chosen[name]
+            if score.likelihood == "estimate":
+                numbers = (float(of[restart]) for of in (score.monte_carlo_error, score.drift_per_token))
+                parts.append(f"{name} {' and '.join(_number(number, '{:.4f}', 'unknown') for number in numbers)}")
+        return "; ".join(parts)
+
     def rows(self) -> list[dict[str, Any]]:
         """The table for JSON: plain values, None for NaN and inf.
 
-        Each row has the columns of `frame`, ``restart_nats_per_token`` (test, all R restarts) and
-        ``validation_nats_per_token`` (of the chosen restart).
+        Each row has the columns of `frame`, ``restart_nats_per_token`` (test, all R restarts), and of the chosen
+        restart ``validation_nats_per_token``, ``monte_carlo_error`` and ``drift`` (test, nats per token; see `Score`).
         """
         rows = []
         for record in self._records():
             name = record["model"]
             record["restart_nats_per_token"] = self.test[name].nats_per_token.tolist()
             record["validation_nats_per_token"] = float(self.validation[name].nats_per_token[self.chosen[name]])
+            for key, numbers in (
+                ("monte_carlo_error", self.test[name].monte_carlo_error),
+                ("drift", self.test[name].drift_per_token),
+            ):
+                record[key] = float(numbers[self.chosen[name]])
             rows.append({key: _plain(value) for key, value in record.items()})
         return rows
 
@@ -161,10 +178,8 @@ class Comparison:
         kinds = {name: self.test[name].likelihood for name in self.ranking}
         if "lower bound" in kinds.values():
             notes.append(_FOOTNOTES["lower bound"])
-        if estimates := [name for name, kind in kinds.items() if kind == "estimate"]:
-            errors = {name: float(self.test[name].monte_carlo_error[self.chosen[name]]) for name in estimates}
-            listed = (f"{name} {_number(error, '{:.4f}', 'unknown')}" for name, error in errors.items())
-            notes.append(_FOOTNOTES["estimate"] + ", ".join(listed))
+        if self.uncertainty:
+            notes.append(_FOOTNOTES["estimate"] + self.uncertainty)
         if draws := [f"{name} {num}" for name in self.ranking if (num := getattr(self.models[name], "num_draws", 0))]:
             notes.append(_FOOTNOTES["draws"] + ", ".join(draws))
         return notes

@@ -16,6 +16,7 @@ from torch import Tensor
 from probseq.data.batch import Batch
 from probseq.data.sequences import Sequences
 from probseq.errors import InputError, unknown
+from probseq.estimator_topics import LDAEstimator
 from probseq.evaluate import evaluate
 from probseq.inference.em import em
 from probseq.models import emissions
@@ -27,7 +28,9 @@ try:
     from sklearn.utils import check_random_state
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError as error:
-    raise ImportError("HMMEstimator needs scikit-learn; install it: pip install 'probseq[sklearn]'") from error
+    raise ImportError("the estimators need scikit-learn; install it: pip install 'probseq[sklearn]'") from error
+
+__all__ = ["HMMEstimator", "LDAEstimator"]
 
 _MAX_SYMBOLS = 2**20  # more is a number taken for a symbol
 _FAMILIES = ("gaussian", "gaussian-mixture", "poisson", "bernoulli", "categorical")

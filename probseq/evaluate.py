@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
+from probseq.data.batch import Batch
 from probseq.data.sequences import Sequences, check_sequences
 from probseq.errors import InputError
 from probseq.inference.run import Fit
-from probseq.models.base import SequenceModel
+from probseq.models.base import SequenceModel, evaluation_mode
 from probseq.types import Likelihood
+
+_DOCUMENTS = 8  # whole documents are long: side by side they need fewer steps, and models go through them in pieces
+_MOST_DRIFT = 0.01  # nats per token that more particles may still gain
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Score:
         weights: ``(N,)`` how often each sequence counts.
         likelihood: what `log_prob` is: ``"exact"``, ``"lower bound"`` or ``"estimate"``.
         standard_error: ``(R, N)`` the Monte Carlo standard error of each `log_prob` of an estimate, or None.
+        drift: ``(R, N)`` what each `log_prob` of an estimate gained from the last doubling (or more) of its effort,
+            or None. More effort gains less than that again.
         density: True where `log_prob` are densities of real vectors, not probabilities.
 
     Example:
@@ -47,6 +52,7 @@ class Score:
     weights: NDArray[np.float64]
     likelihood: Likelihood
     standard_error: NDArray[np.float64] | None = None
+    drift: NDArray[np.float64] | None = None
     density: bool = False
 
     @property
@@ -94,6 +100,13 @@ class Score:
         variance = (self.weights * self.standard_error) ** 2
         return np.asarray(np.sqrt(variance.sum(axis=1)) / self.total_tokens)
 
+    @property
+    def drift_per_token(self) -> NDArray[np.float64]:
+        """``(R,)`` `drift` per token (nats): about what an estimate is still too low by; NaN where unknown, else 0."""
+        if self.drift is None:
+            return np.full(self.num_restarts, np.nan if self.likelihood == "estimate" else 0.0)
+        return np.asarray((self.weights * self.drift).sum(axis=1) / self.total_tokens)
+
 
 def standard_error_of_sum(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
     """Standard error of ``sum_i w_i x_i`` over independent sequences: ``sqrt(N var(x))``, where weights repeat.
@@ -118,7 +131,11 @@ def evaluate(model: SequenceModel | Fit[Any], data: Sequences, max_tokens: int =
     """Score every sequence of `data` under every restart of `model`.
 
     The model is put in evaluation mode and back; sums over tokens are taken in float64. A model whose likelihood is an
-    estimate may have a method ``log_prob_standard_error(batch)`` that gives the ``(R, N)`` Monte Carlo standard errors.
+    estimate may have a method ``estimate(batch)`` that gives its terms together with ``standard_error`` and ``drift``,
+    both ``(R, N)``. A drift above 0.01 nats per token is warned of: the estimate needs more effort.
+
+    Where sequences continue one another (``data.continues``), each is scored given all that came before it: a whole
+    document is read once, and the terms are summed over its parts. No Monte Carlo standard errors are known then.
 
     A restart that has failed (its numbers are NaN) keeps NaN in its row and never wins; where every restart gives NaN
     there is nothing to report, and that is an error.
@@ -138,24 +155,32 @@ def evaluate(model: SequenceModel | Fit[Any], data: Sequences, max_tokens: int =
     if not hasattr(model, "token_log_prob"):
         raise InputError(f"received a {type(model).__name__} to evaluate; expected a model or a Fit")
     check_sequences(data, "data")
-    log_prob = np.empty((model.num_restarts, len(data)))
-    error = np.empty_like(log_prob)
-    error_of = getattr(model, "log_prob_standard_error", None) if model.likelihood == "estimate" else None
-    with torch.no_grad(), _evaluation_mode(model):
-        for batch in data.batches(max_tokens, device=getattr(model, "device", "cpu")):
-            rows = batch.index.cpu().numpy()
-            log_prob[:, rows] = model.token_log_prob(batch).sum(dim=2, dtype=torch.float64).cpu().numpy()
-            if error_of is not None:
-                error[:, rows] = error_of(batch).double().cpu().numpy()
+    log_prob, error, drift = (np.empty((model.num_restarts, len(data))) for _ in range(3))
+    with torch.no_grad(), evaluation_mode(model):
+        for rows, parts in _scored(model, data, max_tokens):
+            log_prob[:, rows], error[:, rows], drift[:, rows] = parts
+    estimated = _estimates(model) and data.continues is None
     _check_not_nan(log_prob)
-    return Score(
+    score = Score(
         log_prob,
         data.num_observed,
         data.weights,
         model.likelihood,
-        None if error_of is None else error,
+        error if estimated else None,
+        drift if estimated else None,
         density=model.support[0] == "reals",
     )
+    _warn_of_drift(score.drift_per_token)
+    return score
+
+
+def _warn_of_drift(drift: NDArray[np.float64]) -> None:
+    if (largest := float(np.nan_to_num(drift).max())) > _MOST_DRIFT:
+        warnings.warn(
+            f"the estimate of log p(x) rises by {largest:.3f} nats per token with more particles, so it is too low; "
+            "give the model more of them (num_particles)",
+            stacklevel=3,
+        )
 
 
 def _check_not_nan(log_prob: NDArray[np.float64]) -> None:
@@ -168,15 +193,34 @@ def _check_not_nan(log_prob: NDArray[np.float64]) -> None:
         )
 
 
-@contextmanager
-def _evaluation_mode(model: SequenceModel) -> Iterator[None]:
-    """Evaluation mode for every module of the model, and after that the mode each was in."""
-    modules = list(model.modules()) if isinstance(model, nn.Module) else []
-    modes = [module.training for module in modules]
-    try:
-        for module in modules:
-            module.training = False
-        yield
-    finally:
-        for module, training in zip(modules, modes, strict=True):
-            module.training = training
+def _estimates(model: SequenceModel) -> bool:
+    return model.likelihood == "estimate" and hasattr(model, "estimate")
+
+
+def _scored(
+    model: SequenceModel, data: Sequences, max_tokens: int
+) -> Iterator[tuple[NDArray[np.int64], tuple[Any, Any, Any]]]:
+    """Batch by batch: rows of `data`, and their ``(R, n)`` log-probabilities, standard errors and drifts."""
+    device = getattr(model, "device", "cpu")
+    if data.continues is None:
+        for batch in data.batches(max_tokens, device=device):
+            yield batch.index.cpu().numpy(), _of_batch(model, batch)
+        return
+    whole, first = data.joined(), np.append(np.flatnonzero(~data.continues), len(data))
+    for batch in whole.batches(_DOCUMENTS * max_tokens, device=device):
+        terms = model.token_log_prob(batch).double().cpu().numpy()
+        for n, document in enumerate(batch.index.tolist()):
+            rows = np.arange(first[document], first[document + 1])
+            begins = data.offsets[rows] - whole.offsets[document]
+            total = np.add.reduceat(terms[:, n, : len(whole[document])], begins, axis=1)
+            yield rows, (total, np.nan, np.nan)
+
+
+def _of_batch(model: Any, batch: Batch) -> tuple[Any, Any, Any]:
+    """Log-probability ``(R, n)`` of each sequence; standard error and drift too where it is an estimate."""
+    found = model.estimate(batch) if _estimates(model) else None
+    terms = model.token_log_prob(batch) if found is None else found.token_log_prob
+    total = terms.sum(dim=2, dtype=torch.float64).cpu().numpy()
+    if found is None:
+        return total, np.nan, np.nan
+    return total, found.standard_error.double().cpu().numpy(), found.drift.double().cpu().numpy()

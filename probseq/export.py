@@ -23,6 +23,7 @@ from probseq.models.parameter_names import axes, parameters
 from probseq.models.posterior_hmm import PosteriorHMM
 from probseq.restarts.at_mean import at_mean
 from probseq.restarts.summary import final_values
+from probseq.topics import has_topics, topic_agreement, topic_shares
 
 _CELLS = 2**22  # draws times padded tokens of one pass over the data
 _DIMS = {
@@ -32,6 +33,7 @@ _DIMS = {
     "validation": ("validation_step",),
     "log_prob": ("sequence",),
 }
+_TOPICS = {"topics": ("topic", "symbol"), "alpha": ("topic",), "eta": (), "document_topics": ("sequence", "topic")}
 
 
 def to_arviz(
@@ -61,7 +63,8 @@ def to_arviz(
 
     A fit by EM or by gradients is one point for each restart: it has no posterior, and ``az.loo`` nothing to work on.
     Restarts are not chains: they did not draw from one distribution, and no R-hat compares them. The states of all
-    draws and restarts are aligned, unless the data say which state is which.
+    draws and restarts are aligned, unless the data say which state is which. The topics of a `probseq.LDA` are aligned
+    too: ``topics`` (topic, symbol), ``alpha`` and ``eta``, and with data ``document_topics`` (sequence, topic).
 
     ``az.loo`` leaves out whole sequences; of fewer than 30 draws it cannot say how good it is. It takes them
     for draws from the exact posterior; of a variational one it is as good as the approximation.
@@ -235,6 +238,20 @@ def _of_restarts(fit: Fit[Any], chosen: int, data: Sequences | None) -> dict[str
         model = at_mean(fit.model)
         ordered = model if _say_names(data) else model.permute(align(model, chosen))
         found |= {name: _array(value) for name, value in parameters(ordered).items()}
+    if has_topics(fit.model):
+        found |= _of_topics(fit.model, chosen, data)
+    return found
+
+
+def _of_topics(model: Any, chosen: int, data: Sequences | None) -> dict[str, NDArray[Any]]:
+    """The parameters of every restart, its topics in the places of those of the chosen one that they resemble."""
+    order = topic_agreement(model, chosen).permutations
+    rows = np.arange(len(order))[:, None]
+    found = {"topics": _array(model.topics)[rows, order], "alpha": _array(model.alpha)[rows, order]}
+    if model.eta.ndim == 2:  # one for all topics
+        found["eta"] = _array(model.eta)[:, 0]
+    if data is not None:
+        found["document_topics"] = np.take_along_axis(topic_shares(model, data), order[:, None], axis=2)
     return found
 
 
@@ -254,7 +271,7 @@ def _dims(result: Fit[Any] | PosteriorHMM, data: Sequences | None) -> dict[str, 
     """The axes of every variable after those that all of its group have."""
     model = result.model if isinstance(result, Fit) else result
     model = model.draws if isinstance(model, PosteriorHMM) else model
-    own = axes(model) if isinstance(model, HMM) else {}
+    own = axes(model) if isinstance(model, HMM) else _TOPICS if has_topics(model) else {}
     symbols = data is None or data.is_symbolic
     return {**_DIMS, **own, OBSERVED: ("sequence", "time") if symbols else ("sequence", "time", "dimension")}
 

@@ -51,15 +51,24 @@ def new_folder(out: Path) -> Iterator[Path]:
         raise
 
 
-def free_folder(study: Study) -> Path:
-    """``runs/NAME-LEVEL-seedS`` (or NAME alone where it is the level), or the first free one of ``-2``, ``-3``, ..."""
+def free_folder(study: Study, resume: bool = False) -> Path:
+    """``runs/NAME-LEVEL-seedS`` (or NAME alone where it is the level), or the first free one of ``-2``, ``-3``, ...
+
+    To `resume`, the last of these names that has checkpoints.
+    """
     level = study.data.level or ("char" if study.data.path else study.name)
     stem = "-".join([study.name, *([] if level == study.name else [level]), f"seed{study.seed}"])
-    folder, number = Path("runs") / stem, 1
-    while folder.exists():
+    folder, number, begun = Path("runs") / stem, 1, None
+    while folder.exists() or checkpoints_of(folder).exists():
+        begun = folder if checkpoints_of(folder).exists() else begun
         number += 1
         folder = Path("runs") / f"{stem}-{number}"
-    return folder
+    return begun if resume and begun is not None else folder
+
+
+def checkpoints_of(out: Path) -> Path:
+    """Where the networks of a run keep their checkpoints until its folder is written."""
+    return out.parent / f"{out.name}.checkpoints"
 
 
 def check_free(out: Path) -> None:
@@ -74,7 +83,7 @@ def write_run(run: Run, folder: Path) -> None:
 
     document = {
         "schema": SCHEMA,
-        "data": describe_data(run.corpus, run.study.data.window),
+        "data": describe_data(run.corpus, run.study.data.window, run.study.data.history),
         "environment": run.environment,
         "seconds": run.seconds,
         "rows": run.comparison.rows(),
@@ -95,7 +104,7 @@ def study_to_toml(study: Study) -> str:
     return tomli_w.dumps(values)
 
 
-def describe_data(corpus: Corpus, window: int) -> dict[str, Any]:
+def describe_data(corpus: Corpus, window: int, history: str) -> dict[str, Any]:
     """What the data was: sizes by part, and a checksum over every symbol in order."""
     parts = {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
     checksum = hashlib.sha256()
@@ -106,6 +115,7 @@ def describe_data(corpus: Corpus, window: int) -> dict[str, Any]:
         "name": corpus.name,
         "level": corpus.level,
         "window": window,
+        "history": history,
         "num_symbols": None if corpus.vocabulary is None else len(corpus.vocabulary),
         "columns": list(corpus.columns),
         "num_documents": dict(corpus.num_documents),

@@ -1,15 +1,14 @@
-"""What a fitted model, read from its folder, says about a user's file, and what it writes itself."""
+"""What a fitted model, read from its folder, says about a user's file."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from probseq.checkpoint import is_run, load_model, load_run
@@ -86,8 +85,8 @@ def score_file(
 ) -> dict[str, Any]:
     """Log-probability of every document of a file, and of all of them, in plain values.
 
-    Documents are scored in windows, as in a comparison: the first token of a window is predicted from nothing. Of
-    vectors, only tokens that were observed count.
+    Documents are scored in windows, as in the model's run: the first token of a window is predicted from nothing, or
+    from all that came before it in the document. Of vectors, only tokens that were observed count.
 
     Args:
         fitted: the model.
@@ -98,7 +97,8 @@ def score_file(
     names, documents = read_sequences(fitted, path, column, id_column)
     unknown = None if fitted.vocabulary is None else fitted.vocabulary.unknown
     window = window if window is not None else int(fitted.data.get("window", 256))
-    windows = documents.windows(window)
+    carry = fitted.data.get("history") == "document"
+    windows = documents.windows(window, carry)
     score = evaluate(fitted.model, windows)
     row = np.searchsorted(documents.offsets, windows.offsets[:-1], side="right") - 1  # the document of each window
     log_prob = np.bincount(row, weights=score.log_prob[0], minlength=len(documents))
@@ -108,6 +108,7 @@ def score_file(
         "likelihood": score.likelihood,
         "observations": fitted.model.support[0],
         "window": window,
+        "history": "document" if carry else "window",
         "documents": [
             {"document": name, **_units(int(n), float(lp))}
             for name, n, lp in zip(names, documents.num_observed, log_prob, strict=True)
@@ -115,95 +116,6 @@ def score_file(
         "total": _units(int(documents.num_observed.sum()), math.fsum(log_prob)),
         "num_unknown": 0 if unknown is None else int((documents.values == unknown).sum()),
     }
-
-
-def sample_text(
-    model: Model,
-    vocabulary: Vocabulary | None,
-    *,
-    num: int,
-    length: int,
-    prefix: str = "",
-    seed: int = 0,
-) -> list[str]:
-    """Texts drawn from a model of symbols with one restart, each up to its end symbol.
-
-    Args:
-        model: R = 1.
-        vocabulary: what its symbols mean; where None, texts are numbers with spaces between them.
-        num: how many.
-        length: symbols in each, the prefix included.
-        prefix: what each begins with.
-        seed: of the draws.
-
-    Raises:
-        InputError: nothing to draw, or a prefix that does not fit.
-    """
-    start = _encode(prefix, vocabulary)
-    _check_sizes(num, length, len(start))
-    generator = torch.Generator(model.device).manual_seed(seed)
-    drawn = model.sample(num, length, prefix=start.tolist(), generator=generator)
-    return [_to_text(symbols, vocabulary) for symbols in drawn]
-
-
-def sample_vectors(
-    model: Model, columns: Iterable[str], *, num: int, length: int, prefix: str = "", seed: int = 0
-) -> list[str]:
-    """Series drawn from a model of vectors, as the lines of a table: sample, step, and the D numbers of each step.
-
-    Args:
-        model: R = 1.
-        columns: the names of the D numbers.
-        num: how many series.
-        length: steps in each.
-        prefix: must be empty: what a series begins with cannot be given as text.
-        seed: of the draws.
-
-    Raises:
-        InputError: nothing to draw, or a prefix.
-    """
-    if prefix:
-        raise InputError(f"received --prefix {prefix!r}, and the model is of vectors; leave it out")
-    _check_sizes(num, length, 0)
-    generator = torch.Generator(model.device).manual_seed(seed)
-    drawn = model.sample(num, length, generator=generator)
-    header = ",".join(["sample", "step", *(quote(one) for one in columns)])
-    return [header, *(f"{i},{t},{numbers(row)}" for i, one in enumerate(drawn) for t, row in enumerate(one))]
-
-
-def numbers(row: Iterable[float]) -> str:
-    """The cells of a table: six significant digits each."""
-    return ",".join("" if math.isnan(one) else f"{one:.6g}" for one in row)
-
-
-def quote(cell: str) -> str:
-    """A cell of a .csv file."""
-    return '"{}"'.format(cell.replace('"', '""')) if any(c in cell for c in ',"\n\r') else cell
-
-
-def _check_sizes(num: int, length: int, prefix: int) -> None:
-    if num < 1:
-        raise InputError(f"received --num {num}; expected 1 or more")
-    if length < max(1, prefix):
-        held = f", which hold the {prefix} of the prefix" if prefix else ""
-        raise InputError(f"received --length {length}; expected {max(1, prefix)} or more tokens{held}")
-
-
-def _encode(text: str, vocabulary: Vocabulary | None) -> NDArray[Any]:
-    if vocabulary is not None:
-        return vocabulary.encode(text)
-    try:
-        return np.array(text.split(), dtype=np.int64)
-    except ValueError:
-        raise InputError(f"received {text!r}; the model was fitted to numbers: expected '3 1 4' or the like") from None
-
-
-def _to_text(symbols: NDArray[Any], vocabulary: Vocabulary | None) -> str:
-    if vocabulary is None:
-        return " ".join(map(str, symbols.tolist()))
-    if vocabulary.end is not None:
-        symbols = symbols[: [*symbols.tolist(), vocabulary.end].index(vocabulary.end)]
-    return vocabulary.decode(symbols)
 
 
 def read_sequences(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 import time
 import tomllib
@@ -25,10 +26,11 @@ from probseq.inference.device import resolve_device
 from probseq.inference.run import Fit, interrupts
 from probseq.models.base import Model
 from probseq.run_folder import describe_environment, new_folder, write_run
-from probseq.scoring import sample_text, sample_vectors
+from probseq.sampling import sample_text, sample_vectors
 from probseq.specs import KINDS, Count, ModelSpec, Settings
+from probseq.specs.training import Training
 
-_SAMPLE_LENGTH = 300
+_SAMPLE_LENGTH, _SAMPLE_WORDS = 300, 80
 _TYPES = {  # pydantic's names of what a value should have been, in words
     "int_type": "a whole number, such as 8",
     "float_type": "a number, such as 0.5",
@@ -53,10 +55,22 @@ class DataSpec(Settings):
     id_column: str | None = Field(None, description="of a table with a row for each step: which document a row is of")
     level: Level | None = Field(None, description="default: the corpus's own; char for a file")
     window: Annotated[int, Field(ge=2, le=10**9)] = Field(256, description="tokens in a sequence, at most")
+    history: Literal["window", "document"] = Field(
+        "window", description="what a token of validation or test is predicted from: its window, or its whole document"
+    )
     train_tokens: Count | None = Field(None, description="use no more than this many; default: all")
     validation_tokens: Count | None = None
     test_tokens: Count | None = None
-    min_count: Count | None = Field(None, description="symbols seen fewer times in training become <unk>")
+    unit: Literal["document", "paragraph"] | None = Field(
+        None, description="what counts as a document; paragraphs stand between blank lines; default: document"
+    )
+    min_count: Count | None = Field(
+        None, description="symbols seen fewer times in training become <unk>; only scores of one vocabulary compare"
+    )
+    stop_words: list[str] | None = Field(
+        None,
+        description="words left out, or lists of them (english, punctuation); only scores of the same tokens compare",
+    )
     end: bool = Field(False, description="close every document with the symbol <end>")
     num_sequences: Count | None = Field(None, description="of generated data: how many to draw")
     length: Count | None = Field(None, description="of generated data: tokens in each sequence")
@@ -74,6 +88,8 @@ class DataSpec(Settings):
     def load(self, seed: int) -> Corpus:
         """Read and split the data."""
         options = self.model_dump(exclude_none=True, exclude={"corpus", "path"})
+        if self.stop_words is not None:
+            options["stop_words"] = tuple(self.stop_words)
         if self.corpus is not None:
             return load_corpus(self.corpus, seed=seed, **options)
         return read_corpus(str(self.path), seed=seed, **options)
@@ -122,7 +138,7 @@ class Run:
     def interrupted(self) -> bool:
         """True if Ctrl-C ended it early; models that were not begun are missing."""
         stopped = any("interrupted" in fit.stop_reason for fit in self.fits.values())
-        return stopped or len(self.fits) < len(self.study.models)
+        return stopped or any(name not in self.fits for name in self.study.models)
 
 
 def make_study(values: Mapping[str, Any]) -> Study:
@@ -169,7 +185,15 @@ def preset(name: str) -> Study:
     return _parse((_preset_folder() / f"{name}.toml").read_text(encoding="utf-8"), f"preset {name}", name)
 
 
-def run_study(study: Study, out: str | Path | None = None, progress: bool | None = None) -> Run:
+def run_study(
+    study: Study,
+    out: str | Path | None = None,
+    progress: bool | None = None,
+    *,
+    checkpoints: str | Path | None = None,
+    resume: bool = False,
+    tensorboard: str | Path | None = None,
+) -> Run:
     """Load the data, fit every model, compare, sample text, and write the run folder.
 
     The folder appears whole or not at all. Ctrl-C during a fit keeps what that fit reached, skips the models after it
@@ -180,27 +204,36 @@ def run_study(study: Study, out: str | Path | None = None, progress: bool | None
         study: what to do.
         out: the folder to write, which must not exist. None writes nothing.
         progress: False is silent; otherwise progress is shown where stderr is a terminal.
+        checkpoints: a folder where every network, under its name, keeps checkpoints of its training, and a line for
+            each step in ``metrics.jsonl``. They are removed once `out` is written, unless Ctrl-C ended a fit.
+        resume: networks go on from their checkpoints, where they have any; the rest is done again.
+        tensorboard: a folder where every network, under its name, writes TensorBoard's event files.
 
     Raises:
-        InputError: data that cannot be used, an `out` that exists or cannot be written, no CUDA where it is asked for.
+        InputError: data that cannot be used, an `out` that exists or cannot be written, no CUDA where it is asked for,
+            checkpoints that are damaged or another run's, none to resume.
     """
     begin = time.perf_counter()
     device = str(resolve_device(study.device))
+    folders = [None if one is None else Path(one) for one in (checkpoints, tensorboard)]
+    training = Training(folders[0], folders[1], resume)
     if out is None:
-        return _run(study, device, progress, begin)
+        return _run(study, device, progress, begin, training)
     with new_folder(Path(out)) as folder:
-        run = _run(study, device, progress, begin)
+        run = _run(study, device, progress, begin, training)
         with interrupts():
             write_run(run, folder)
+    if checkpoints is not None and not run.interrupted:
+        shutil.rmtree(checkpoints, ignore_errors=True)  # what they hold is in `out`, or was on the way there
     return run
 
 
-def _run(study: Study, device: str, progress: bool | None, begin: float) -> Run:
+def _run(study: Study, device: str, progress: bool | None, begin: float, training: Training) -> Run:
     corpus = study.data.load(study.seed)
     columns = {"column": ",".join(corpus.columns)} if study.data.path and corpus.columns else {}
     data = study.data.model_copy(update={"level": corpus.level, **columns})
     study = study.model_copy(update={"data": data, "device": device})
-    fits = _fit_all(study, corpus, device, progress)
+    fits = _fit_all(study, corpus, device, progress, training)
     with interrupts():  # what took minutes to fit is not thrown away for a Ctrl-C in the seconds that follow
         comparison = compare(fits, validation=corpus.validation, test=corpus.test)
         chosen = {name: fit.model.select(comparison.chosen[name]) for name, fit in fits.items()}
@@ -209,15 +242,20 @@ def _run(study: Study, device: str, progress: bool | None, begin: float) -> Run:
     return Run(study, corpus, fits, comparison, environment, time.perf_counter() - begin, samples)
 
 
-def _fit_all(study: Study, corpus: Corpus, device: str, progress: bool | None) -> dict[str, Fit[Any]]:
+def _fit_all(
+    study: Study, corpus: Corpus, device: str, progress: bool | None, training: Training
+) -> dict[str, Fit[Any]]:
     """Fit the models in turn, until the last or until Ctrl-C; what was reached is kept."""
+    training.check(list(study.models))
     built = {name: spec.build(corpus, study.seed) for name, spec in study.models.items()}
     fits: dict[str, Fit[Any]] = {}
     for number, (name, spec) in enumerate(study.models.items(), start=1):
         if sys.stderr.isatty() if progress is None else progress:
             print(f"{number}/{len(built)} {name}", file=sys.stderr)
         try:
-            fits[name] = spec.fit(built[name], corpus, seed=study.seed, device=device, progress=progress)
+            options = training.options(name, spec)
+            fits[name] = spec.fit(built[name], corpus, seed=study.seed, device=device, progress=progress, **options)
+            fits |= {f"{name}-at-{seconds:g}s": one for seconds, one in fits[name].snapshots.items()}
         except KeyboardInterrupt:
             if not fits:
                 raise
@@ -230,8 +268,8 @@ def _fit_all(study: Study, corpus: Corpus, device: str, progress: bool | None) -
 def _sample(model: Model, corpus: Corpus, seed: int) -> str:
     if not corpus.is_symbolic:
         return "\n".join(sample_vectors(model, corpus.columns, num=1, length=_SAMPLE_LENGTH, seed=seed))
-    (text,) = sample_text(model, corpus.vocabulary, num=1, length=_SAMPLE_LENGTH, seed=seed)
-    return text
+    length = _SAMPLE_WORDS if corpus.level == "word" else _SAMPLE_LENGTH
+    return sample_text(model, corpus.vocabulary, num=1, length=length, seed=seed)[0].text
 
 
 def _preset_folder() -> Traversable:

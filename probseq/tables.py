@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from probseq.data.corpus import Corpus
     from probseq.restarts import Sensitivity
     from probseq.study import Run
+    from probseq.topics import TopicReading
 
 _WIDTH = 120  # where the output is no terminal
 
@@ -41,6 +42,8 @@ def print_run(run: Run) -> None:
     _print(table)
     for note in run.comparison.notes():
         print(note)
+    if run.comparison.uncertainty:
+        print(f"standard error and drift of the estimates, nats/{token}: {run.comparison.uncertainty}")
     for name, fit in run.fits.items():
         for problem in fit.details.get("problems", []):
             print(f"{name}: {problem}")
@@ -50,6 +53,7 @@ def print_scores(result: dict[str, Any]) -> None:
     """What `probseq.scoring.score_file` found."""
     title = (
         f"{result['model']}, restart {result['restart']}, {result['likelihood']}, windows of {result['window']} tokens"
+        f"{', given the document before them' if result['history'] == 'document' else ''}"
     )
     token = "token" if result["observations"] == "symbols" else "step"
     table = _table(title, ["document", f"{token}s", "nats", "bits", f"nats/{token}", f"bits/{token}"])
@@ -106,6 +110,25 @@ def print_restarts(one: Sensitivity) -> None:
         cells = [f"{row[c]:.6f}" if isinstance(row[c], float) else str(row[c]) for c in shown]
         table.add_row(str(rank), *cells, f"{expected[rank - 1]:.6f}")
     _print(table)
+
+
+def print_topics(name: str, reading: TopicReading, by: str = "relevance") -> None:
+    """What `probseq.run_topics` found: a row for each topic, the most prevalent first."""
+    title = f"{name}, restart {reading.restart}: {reading.num_topics} topics, diversity {reading.diversity:.2f}"
+    table = _table(title, ["topic", "of words", "coherence", "found again", f"words by {by}"])
+    table.columns[-1].justify, table.columns[-1].no_wrap = "left", False
+    others = reading.agreement.num_others
+    for k in reading.order:
+        table.add_row(
+            str(k),
+            f"{reading.prevalence[k]:.1%}",
+            f"{reading.coherence[k]:.3f}",
+            f"{reading.agreement.found[k]} of {others}" if others else "-",
+            escape(" ".join(reading.words[by][k])),
+        )
+    _print(table)
+    if others:
+        print("found again: restarts that have a topic with half of its 20 most relevant words, or more")
 
 
 def print_states(rows: Iterable[list[Any]]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from kinds import BINARY, COUNTS, PLANE, REALS, SYMBOLS, Kind
 
 import probseq as ps
-from probseq.inference.starts import initialize
+from probseq.inference.em import initialize
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Case:
     def model(self, num_restarts: int = 2, seed: int = 0) -> Any:
         """A model in float64 with parameters that are not degenerate, and in the units of its data."""
         model = self.build(num_restarts if self.restarts else 1, seed)
-        if isinstance(model, (ps.Unigram, ps.NGram)):  # without counts they are uniform
+        if isinstance(model, (ps.Unigram, ps.CacheUnigram, ps.NGram)):  # without counts they are uniform
             ps.fit_counts(model, ps.Sequences.from_list([[0, 1, 2, 0, 0, 2, 1, 0], [1, 0, 0, 2], [0]]))
         if isinstance(model, ps.Autoregressive):
             model.observe(self.kind.structured(20, 9))
-        if isinstance(model, ps.HMM):
+        if isinstance(model, (ps.HMM, ps.LDA, ps.SyntaxTopics)):
             initialize(model, self.kind.structured(20, 9))
         return model.double().eval()
 
@@ -100,6 +100,7 @@ families = ps.emissions
 CASES = [
     Case("uniform", lambda r, s: ps.Uniform(3), _counts, restarts=False, baseline=True, gaps=True),
     Case("unigram", lambda r, s: ps.Unigram(3), _counts, restarts=False, baseline=True, gaps=True),
+    Case("cache", lambda r, s: ps.CacheUnigram(3), _counts, restarts=False, baseline=True, gaps=True),
     Case("ngram", lambda r, s: ps.NGram(3, max_order=4), _counts, restarts=False),
     _hmm("hmm", families.Categorical(3, concentration=1.1)),
     _hmm(
@@ -122,12 +123,24 @@ CASES = [
     _posterior("hmm-posterior-gaussian", families.Gaussian(1), REALS),
     _hmm("hmm-bayesian", families.Categorical(3), model=ps.BayesianHMM, transition_concentration=0.5),
     _hmm("hmm-bayesian-structured", families.Gaussian(1), REALS, model=ps.BayesianHMM, guide="structured"),
+    Case("lda", lambda r, s: ps.LDA(2, 3, r, s, start="documents"), _em, baseline=True, gaps=True),
+    Case("syntax-topics", lambda r, s: ps.SyntaxTopics(2, 3, 3, r, s, num_particles=128, num_replicates=2), _em),
     _net("rnn", lambda: ps.RNN(3, hidden_dim=8)),
+    _net("update-gate", lambda: ps.UpdateGateRNN(3, hidden_dim=8, num_layers=2, embed_dim=4)),
     _net("gru", lambda: ps.GRU(3, hidden_dim=8)),
+    _net("gru-reset-before", lambda: ps.GRU(3, hidden_dim=8, reset="before")),
     _net("lstm", lambda: ps.LSTM(3, hidden_dim=8)),
     _net("lstm-2-layers", lambda: ps.LSTM(3, hidden_dim=8, num_layers=2, embed_dim=4, dropout=0.1)),
     _net("transformer", lambda: ps.Transformer(3, num_layers=2, num_heads=2, embed_dim=16, context=32)),
     _net("transformer-short-context", lambda: ps.Transformer(3, num_layers=2, num_heads=2, embed_dim=16, context=3)),
+    _net(
+        "transformer-learned",
+        lambda: ps.Transformer(3, 1, num_heads=2, embed_dim=16, context=8, positions="learned", stride=6),
+    ),
+    _net(
+        "transformer-sinusoidal",
+        lambda: ps.Transformer(3, 1, num_heads=2, embed_dim=16, context=24, positions="sinusoidal", tied=False),
+    ),
     _net("gru-bernoulli", lambda: ps.GRU(hidden_dim=8, emission=families.Bernoulli(2)), BINARY),
     _net("rnn-poisson", lambda: ps.RNN(hidden_dim=8, emission=families.Poisson(1)), COUNTS),
     _net("lstm-gaussian", lambda: ps.LSTM(hidden_dim=8, emission=families.Gaussian(1)), REALS),

@@ -16,6 +16,11 @@ def total_log_prob(model, data: ps.Sequences) -> Tensor:
         return model.token_log_prob(data.batch()).sum(dim=-1)
 
 
+def monte_carlo_error(model, data: ps.Sequences) -> float:
+    """The largest standard error of log p(x); 0 for a likelihood that is no estimate."""
+    return model.estimate(data.batch()).standard_error.max().item() if model.likelihood == "estimate" else 0.0
+
+
 def next_term(model, state, values: Tensor) -> Tensor:
     """``(R, N)`` ``log p(x_t | x_<t)`` of the next observation, from the state before it."""
     if model.num_symbols:

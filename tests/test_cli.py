@@ -94,7 +94,7 @@ def test_compare_options_replace_those_of_the_study(here):
     arguments = ("--data", "mine.txt", "--level", "letters", "--seed", 5, "--window", 16, "--device", "cpu")
     succeeds("compare", "study.toml", *arguments)
     study = load(here / "runs" / "study-mine-letters-seed5").study
-    caps = {"window": 16, "train_tokens": 1000, "end": False}
+    caps = {"window": 16, "train_tokens": 1000, "end": False, "history": "window"}
     assert study["data"] == {"path": "mine.txt", "level": "letters", **caps}
     assert (study["seed"], study["device"], study["name"]) == (5, "cpu", "study-mine")
 
@@ -397,7 +397,9 @@ def test_the_module_runs_as_a_program(tmp_path):
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert result.stdout == ""
-    assert result.stderr == "error: unknown preset 'quik'; did you mean 'quick'? (valid: letters, quick, series)\n"
+    assert (
+        result.stderr == "error: unknown preset 'quik'; did you mean 'quick'? (valid: letters, quick, series, words)\n"
+    )
     assert list(tmp_path.iterdir()) == []
 
 

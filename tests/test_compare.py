@@ -15,6 +15,7 @@ from probseq.data.sequences import Sequences
 from probseq.errors import InputError
 from probseq.inference.run import Fit
 from probseq.models.ngram import Uniform
+from probseq.models.topic import LDA
 
 INF = math.inf
 FIT = Fit(Uniform(2), "", np.zeros((1, 1)), ["converged"], 0.0)
@@ -112,7 +113,19 @@ def test_densities_have_no_perplexity_and_a_note():
 def test_an_estimate_is_marked_with_its_error():
     text = str(table(sampled=Fixed([[-1.0, -1.0]], "estimate")))
     assert "~1.0000" in text
-    assert text.endswith("nats per token: sampled unknown")
+    assert text.endswith("nats per token: sampled unknown and unknown")
+
+
+def test_the_error_and_the_drift_of_an_estimate_reach_every_table():
+    model = LDA.from_parameters([[0.9, 0.1], [0.2, 0.8]], alpha=0.5, num_particles=8)
+    found = table(lda=model, exact=Uniform(2))
+    rows = {row["model"]: row for row in found.rows()}
+    assert rows["exact"]["monte_carlo_error"] == rows["exact"]["drift"] == 0
+    error, drift = rows["lda"]["monte_carlo_error"], rows["lda"]["drift"]
+    assert error == found.test["lda"].monte_carlo_error[0] > 0
+    assert drift == found.test["lda"].drift_per_token[0] > 0
+    assert found.uncertainty == f"lda {error:.4f} and {drift:.4f}"
+    assert str(found).endswith(f"in nats per token: {found.uncertainty}")
 
 
 def test_fits_bring_their_seconds():
@@ -124,10 +137,11 @@ def test_fits_bring_their_seconds():
     assert comparison.models["fitted"] is model
 
 
-def test_rows_are_json_with_the_columns_and_two_more():
+def test_rows_are_json_with_the_columns_and_more():
     rows = table(a=Fixed([[-1.0, -INF]], "lower bound"), b=Uniform(2)).rows()
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
-    assert list(rows[0]) == [*COLUMNS, "restart_nats_per_token", "validation_nats_per_token"]
+    more = ["restart_nats_per_token", "validation_nats_per_token", "monte_carlo_error", "drift"]
+    assert list(rows[0]) == [*COLUMNS, *more]
 
 
 def test_html_escapes_names():

@@ -217,4 +217,4 @@ def test_without_scikit_learn_it_says_what_to_install():
     code = "import sys; sys.modules['sklearn'] = None; import probseq; import probseq.estimator"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1
-    assert "ImportError: HMMEstimator needs scikit-learn; install it: pip install 'probseq[sklearn]'" in done.stderr
+    assert "ImportError: the estimators need scikit-learn; install it: pip install 'probseq[sklearn]'" in done.stderr

@@ -13,6 +13,7 @@ import probseq as ps
 from probseq.data.sequences import Sequences
 from probseq.errors import InputError
 from probseq.evaluate import evaluate, standard_error_of_sum
+from probseq.ops.particles import Estimate
 
 INF = math.inf
 ROWS = [[0], [0, 1, 1], [1, 0], [1, 1, 1, 1, 0], [0, 0, 0]]
@@ -137,17 +138,31 @@ def test_modes_are_restored_after_an_error():
 
 
 class _Estimate(Fixed):
-    def log_prob_standard_error(self, batch):
-        return batch.lengths.expand(self.num_restarts, -1) / 10
+    drift = 0.001
+
+    def estimate(self, batch):
+        lengths = batch.lengths.expand(self.num_restarts, -1)
+        return Estimate(self.token_log_prob(batch) / 2, lengths / 10, lengths * self.drift)
 
 
-def test_an_estimate_carries_its_monte_carlo_error():
+def test_an_estimate_carries_its_monte_carlo_error_and_its_drift():
     score = evaluate(_Estimate([[-1.0, -1.0]], "estimate"), ragged(weights=[1, 2, 1, 1, 1]), max_tokens=4)
+    assert score.nats_per_token[0] == 0.5  # one pass gives everything
     np.testing.assert_allclose(score.standard_error, [[0.1, 0.3, 0.2, 0.5, 0.3]])
     expected = math.sqrt(0.1**2 + 0.6**2 + 0.2**2 + 0.5**2 + 0.3**2) / 17
     assert score.monte_carlo_error[0] == pytest.approx(expected)
-    assert np.isnan(evaluate(Fixed([[-1.0, -1.0]], "estimate"), ragged()).monte_carlo_error[0])  # not offered
-    assert evaluate(Fixed([[-1.0, -1.0]]), ragged()).monte_carlo_error[0] == 0
+    assert score.drift_per_token[0] == pytest.approx(0.001)
+    for number in ("monte_carlo_error", "drift_per_token"):
+        assert np.isnan(getattr(evaluate(Fixed([[-1.0, -1.0]], "estimate"), ragged()), number)[0])  # not offered
+        assert getattr(evaluate(Fixed([[-1.0, -1.0]]), ragged()), number)[0] == 0
+
+
+def test_a_large_drift_is_warned_of():
+    model = _Estimate([[-1.0, -1.0], [-1.0, -1.0]], "estimate")
+    model.drift = torch.tensor([[0.009], [0.012]])
+    with pytest.warns(UserWarning, match=r"rises by 0\.012 nats per token with more particles.*num_particles"):
+        score = evaluate(model, ragged())
+    np.testing.assert_allclose(score.drift_per_token, [0.009, 0.012])
 
 
 @pytest.mark.parametrize(

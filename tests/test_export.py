@@ -295,6 +295,28 @@ def test_a_saved_export_comes_back(az, tmp_path):
     assert back["posterior"]["probs"].equals(data["posterior"]["probs"])
 
 
+def test_topics_of_all_restarts_are_in_one_order():
+    topics = torch.tensor([[0.6, 0.3, 0.1], [0.1, 0.2, 0.7]], dtype=torch.float64)
+    model = ps.LDA(2, 3, num_restarts=2, start="parameters", alpha=[0.2, 0.5], fixed=("topics", "alpha", "eta"))
+    model.log_concentration.data.copy_((100 * torch.stack([topics, topics.flip(0)])).log())
+    model.log_alpha.data[1] = model.log_alpha.data[1].flip(0)
+    data = ps.Sequences.from_list([[0, 0, 1], [2, 2], [0, 1, 2, 2]])
+    fit = ps.em(model, data, num_steps=2)
+    restarts = ps.to_arviz(fit, data, vocabulary="abc")["restarts"]
+    assert restarts["topics"].dims == ("restart", "topic", "symbol")
+    for r in range(2):
+        np.testing.assert_allclose(restarts["topics"].sel(restart=r), topics)
+        np.testing.assert_allclose(restarts["alpha"].sel(restart=r), [0.2, 0.5])
+    assert restarts["eta"].dims == ("restart",)
+    assert float(restarts["topics"].sel(restart=0, topic=1, symbol="c")) == pytest.approx(0.7)
+    shares = restarts["document_topics"]
+    assert shares.dims == ("restart", "sequence", "topic")
+    np.testing.assert_allclose(shares.sum("topic"), 1)
+    np.testing.assert_allclose(shares.sel(restart=0), shares.sel(restart=1), atol=1e-6)
+    assert restarts["log_prob"].shape == (2, 3)
+    assert "topics" in ps.to_arviz(fit)["restarts"]
+
+
 @pytest.mark.parametrize("guide", ["mean_field", "structured"])
 def test_the_fit_of_a_posterior_has_one_whether_it_was_drawn_before_or_not(guide):
     model = ps.BayesianHMM(2, ps.emissions.Categorical(2), guide=guide, num_restarts=2)

@@ -85,7 +85,7 @@ def test_a_family_that_does_not_fit_is_one_sentence(kind, data, settings, senten
         build(kind, corpus(data), **settings)
 
 
-@pytest.mark.parametrize("kind", ["uniform", "unigram", "ngram"])
+@pytest.mark.parametrize("kind", ["uniform", "unigram", "cache", "ngram", "lda"])
 def test_counting_is_of_symbols(kind):
     with pytest.raises(InputError, match=f"kind '{kind}' is of symbols, and corpus 'mine' holds vectors of size 2"):
         build(kind, corpus(VECTORS))
@@ -138,3 +138,37 @@ def test_all_ways_to_fit_one_model_stand_side_by_side():
     assert all(fit.seconds > 0 for fit in fits.values())
     assert "svi 5" in repr(table)
     assert "log-mean-exp" in repr(table)
+
+
+def test_settings_of_a_topic_model_reach_it():
+    settings = {"num_topics": 2, "num_restarts": 3, "start": "documents", "alpha": 0.3, "eta": 0.2, "num_particles": 5}
+    spec = KINDS["lda"](kind="lda", num_steps=2, fixed=["alpha"], num_replicates=2, **settings)
+    model = spec.build(corpus(SYMBOLS), seed=4)
+    assert {name: model.config()[name] for name in ("num_topics", "num_restarts", "start", "seed")} == {
+        "num_topics": 2, "num_restarts": 3, "start": "documents", "seed": 4
+    }  # fmt: skip
+    assert (model.num_particles, model.num_replicates, model.num_symbols) == (5, 2, 3)
+    fit = spec.fit(model, corpus(SYMBOLS), seed=4, device="cpu", progress=False)
+    assert fit.history.shape == (2, 3)
+    np.testing.assert_allclose(fit.model.alpha, 0.3)
+    online = spec.model_copy(update={"minibatch": 1}).fit(
+        spec.build(corpus(SYMBOLS), seed=4), corpus(SYMBOLS), seed=4, device="cpu", progress=False
+    )
+    assert (online.history[-1] != fit.history[-1]).any()
+
+
+def test_settings_of_topics_and_syntax_reach_the_model():
+    settings = {"num_topics": 2, "num_classes": 3, "num_restarts": 3, "gamma": 0.3, "eta": 0.2, "num_particles": 5}
+    spec = KINDS["syntax-topics"](kind="syntax-topics", num_steps=2, start="random", **settings)
+    model = spec.build(corpus(SYMBOLS), seed=4)
+    assert {**model.config(), **settings, "seed": 4, "start": "random", "num_symbols": 3} == model.config()
+    assert spec.fit(model, corpus(SYMBOLS), seed=4, device="cpu", progress=False).history.shape == (2, 3)
+    with pytest.raises(InputError, match="kind 'syntax-topics' is of symbols"):
+        build("syntax-topics", corpus(VECTORS), num_topics=2, num_classes=2)
+
+
+def test_a_cache_is_counted_and_its_strength_chosen():
+    spec = KINDS["cache"](kind="cache", concentration=0.5)
+    fit = spec.fit(spec.build(corpus(SYMBOLS), 0), corpus(SYMBOLS), seed=0, device="cpu", progress=False)
+    assert fit.model.concentration == 0.5
+    assert fit.details["strength"] > 0

@@ -4,10 +4,12 @@ import json
 import os
 import signal
 
+import numpy as np
 import pytest
 import torch
 from fake_run import fake_corpus
 
+from probseq.data.vocabulary import Vocabulary
 from probseq.errors import InputError
 from probseq.models.hmm import HMM
 from probseq.study import make_study, preset, presets, read_study, run_study
@@ -111,7 +113,7 @@ def test_missing_study(tmp_path):
 
 
 def test_presets():
-    assert presets() == ["letters", "quick", "series"]
+    assert presets() == ["letters", "quick", "series", "words"]
     with pytest.raises(InputError, match=r"unknown preset 'leters'; did you mean 'letters'"):
         preset("leters")
 
@@ -246,3 +248,31 @@ def test_ctrl_c_before_the_first_fit_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run_study(tiny(), tmp_path / "run", progress=False)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore:the estimate of log p")  # two particles are few
+def test_the_preset_words_at_its_smallest():
+    """Every model of it on the same tokens, at matched sizes."""
+    values = preset("words").model_dump(exclude_none=True)
+    values["data"] |= {"train_tokens": 2000, "validation_tokens": 400, "test_tokens": 400}
+    fast = {"num_steps": 1, "num_restarts": 1, "start": "random", "num_particles": 2, "num_replicates": 2}
+    for model in values["models"].values():
+        model |= {
+            key: value for key, value in fast.items() if key in model and (key, model["kind"]) != ("start", "hmm")
+        }
+    run = run_study(make_study(values), progress=False)
+    assert sorted(run.fits) == sorted(preset("words").models)
+    models = {name: fit.model for name, fit in run.fits.items()}
+    assert {model.support for model in models.values()} == {("symbols", len(run.corpus.vocabulary))}
+    assert {model.vocabulary for model in models.values()} == {run.corpus.vocabulary.digest}
+    assert (models["bigram"].max_order, models["lda-100"].num_topics, models["hmm-50"].num_states) == (2, 100, 50)
+    assert np.isfinite(run.comparison.frame["nats_per_token"]).all()
+
+
+def test_networks_of_the_preset_words_are_of_the_size_of_its_largest_topic_model():
+    corpus = fake_corpus(Vocabulary(tuple(f"w{i}" for i in range(5405)), "word"))
+    sizes = {name: spec.build(corpus, seed=0).num_parameters for name, spec in preset("words").models.items()}
+    alike = [sizes[name] for name in ("lda-100", "lstm", "transformer")]
+    assert max(alike) < 1.06 * min(alike)
+    assert sizes["lda-50"] == pytest.approx(sizes["hmm-50"], rel=0.02)
+    assert sizes["lda-10"] == pytest.approx(sizes["hmm-10"], rel=0.02)

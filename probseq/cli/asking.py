@@ -1,10 +1,10 @@
-"""The commands that ask fitted models: score, sample, decode, forecast and sensitivity."""
+"""The commands that ask fitted models: score, sample, decode, forecast, sensitivity and topics."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,8 +18,11 @@ from probseq.cli.options import (
     RestartOption,
     SourceArgument,
     check_format,
+    check_plain_drawing,
+    check_streaming,
     examples,
 )
+from probseq.errors import unknown
 
 app = typer.Typer()
 
@@ -57,6 +60,7 @@ def score(
     epilog=examples(
         "probseq sample runs/letters-seed0",
         'probseq sample runs/letters-seed0 --model hmm-64 --prefix "the people" --length 200 --num 3',
+        'probseq sample runs/letters-seed0 --prefix "my fellow " --stream --temperature 0.8 --top-p 0.95',
         "probseq sample runs/series-vector-seed0 --length 250 > drawn.csv",
     )
 )
@@ -68,16 +72,42 @@ def sample(
     num: Annotated[int, typer.Option("--num", help="How many texts or series.")] = 1,
     prefix: Annotated[str, typer.Option("--prefix", help="What each text begins with.")] = "",
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Of the draws.")] = 0,
+    temperature: Annotated[
+        float, typer.Option("--temperature", help="Below 1 bolder; 0 takes the most probable symbol.")
+    ] = 1.0,
+    top_k: Annotated[int | None, typer.Option("--top-k", help="Draw from this many most probable symbols.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option("--top-p", help="Draw from the fewest symbols of this probability.")
+    ] = None,
+    stop: Annotated[str | None, typer.Option("--stop", help="A symbol that ends a text.")] = None,
+    streaming: Annotated[bool, typer.Option("--stream", help="Print one text as it is drawn.")] = False,
+    output: Annotated[str, typer.Option("--format", help="table, or json: with log-probabilities.")] = "table",
 ) -> None:
     """Draw text from a model, one a line; or series of vectors, as a table with a line for each step."""
-    from probseq.scoring import open_fitted, sample_text, sample_vectors
+    from probseq.sampling import sample_text, sample_vectors, stream_text
+    from probseq.scoring import open_fitted
 
+    check_format(output)
     fitted = open_fitted(source, model, restart)
-    if fitted.is_symbolic:
-        lines = sample_text(fitted.model, fitted.vocabulary, num=num, length=length, prefix=prefix, seed=seed)
-    else:
-        lines = sample_vectors(fitted.model, fitted.columns, num=num, length=length, prefix=prefix, seed=seed)
-    typer.echo("\n".join(lines))
+    if not fitted.is_symbolic:
+        check_plain_drawing(temperature, top_k, top_p, stop, streaming, output)
+        drawn = sample_vectors(fitted.model, fitted.columns, num=num, length=length, prefix=prefix, seed=seed)
+        typer.echo("\n".join(drawn))
+        return
+    options: dict[str, Any] = {"length": length, "prefix": prefix, "seed": seed, "stop": stop}
+    options |= {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    if streaming:
+        check_streaming(num, output)
+        for piece in stream_text(fitted.model, fitted.vocabulary, **options):
+            typer.echo(piece.text, nl=False)
+        typer.echo()
+        return
+    texts = sample_text(fitted.model, fitted.vocabulary, num=num, **options)
+    typer.echo(
+        json.dumps([one.to_plain() for one in texts], indent=2)
+        if output == "json"
+        else "\n".join(one.text for one in texts)
+    )
 
 
 @app.command(
@@ -196,3 +226,45 @@ def sensitivity(
     if out is not None:
         files = write_sensitivities(found, source, out)
         typer.echo(f"{out}: {', '.join(files)}", err=True)
+
+
+@app.command(
+    epilog=examples(
+        "probseq topics runs/words-word-seed0",
+        "probseq topics runs/words-word-seed0 --model lda-50 --num-words 15",
+        "probseq topics runs/lda-speeches-word-seed0 --by frex --out topics",
+        "probseq topics runs/words-word-seed0/models/lda-10 --data my-speeches",
+    )
+)
+def topics(
+    source: SourceArgument,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Which model of a run. Default: the best one with topics.")
+    ] = None,
+    restart: RestartOption = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Documents to read the topics from. Default: the run's own data.")
+    ] = None,
+    column: ColumnOption = None,
+    id_column: IdColumnOption = None,
+    by: Annotated[str, typer.Option("--by", help="Words shown: probability, relevance or frex.")] = "relevance",
+    num_words: Annotated[int, typer.Option("--num-words", help="Words of each topic.")] = 10,
+    output: FormatOption = "table",
+    out: Annotated[Path | None, typer.Option("--out", help="A folder to make, for tables and figures.")] = None,
+) -> None:
+    """What the topics of an LDA are about, how coherent they are, and which of them other restarts find again."""
+    from probseq.checkpoint import plain
+    from probseq.run_topics import open_topics, to_plain, write_topics
+    from probseq.tables import print_topics
+    from probseq.topics.words import MEASURES
+
+    check_format(output)
+    if by not in MEASURES:
+        raise unknown("measure of words", by, MEASURES)
+    name, reading = open_topics(source, model, restart, data, num_words=num_words, column=column, id_column=id_column)
+    if output == "json":
+        typer.echo(json.dumps(plain(to_plain(name, reading)), indent=2))
+    else:
+        print_topics(name, reading, by)
+    if out is not None:
+        typer.echo(f"{out}: {', '.join(write_topics(reading, out))}", err=True)

@@ -10,21 +10,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from probseq.cli.options import (
+    BoardOption,
     ColumnOption,
     DeviceOption,
     IdColumnOption,
     LevelOption,
+    MinCountOption,
     OutOption,
+    ResumeOption,
     SeedOption,
+    StopWordsOption,
+    UnitOption,
     WindowOption,
     examples,
     given,
+    preparation,
 )
 from probseq.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from probseq.study import Study
 
+_WHOLE = 10**9  # tokens: a window that cuts no document
 INTERRUPTED = 130  # what shells report for Ctrl-C
 
 app = typer.Typer()
@@ -35,6 +42,7 @@ app = typer.Typer()
         "probseq compare",
         "probseq compare --preset quick",
         "probseq compare --preset quick --data my.txt --level char",
+        "probseq compare --preset words",
         "probseq compare --data series.csv --level vector --column temperature,pressure",
         "probseq compare my-study.toml --seed 1 --out runs/mine",
         "probseq compare runs/letters-seed0/study.toml",
@@ -44,15 +52,22 @@ def compare(
     study: Annotated[
         Path | None, typer.Argument(metavar="STUDY.toml", help="Default: the preset letters, or series.")
     ] = None,
-    preset: Annotated[str | None, typer.Option("--preset", help="letters, quick or series, of the package.")] = None,
+    preset: Annotated[
+        str | None, typer.Option("--preset", help="letters, quick, series or words, of the package.")
+    ] = None,
     data: Annotated[str | None, typer.Option("--data", help="A file, folder or corpus to use instead.")] = None,
     level: LevelOption = None,
     column: ColumnOption = None,
     id_column: IdColumnOption = None,
     window: WindowOption = None,
+    unit: UnitOption = None,
+    min_count: MinCountOption = None,
+    stop_words: StopWordsOption = None,
     seed: SeedOption = None,
     device: DeviceOption = None,
     out: OutOption = None,
+    resume: ResumeOption = False,
+    tensorboard: BoardOption = None,
 ) -> None:
     """Fit every model of a study, rank them on held-out data, and write a run folder with a report.
 
@@ -73,24 +88,28 @@ def compare(
         values["data"] |= source
         values["name"] = f"{chosen.name}-{_slug(data)}"
     values["data"] |= given(level=level, column=column, id_column=id_column, window=window)
+    values["data"] |= preparation(unit, min_count, stop_words)
     values |= given(seed=seed, device=device)
-    _run(make_study(values), out)
+    _run(make_study(values), out, resume, tensorboard)
 
 
 @app.command(
     epilog=examples(
         "probseq fit hmm --data sotu --level letters --num-states 8 --num-restarts 10",
         "probseq fit lstm --data my.txt --hidden-dim 64 --seconds 60 --out runs/my-lstm",
+        "probseq fit lstm --data my.txt --hidden-dim 64 --seconds 60 --out runs/my-lstm --resume",
         "probseq fit gru --data my.txt --set learning_rate=0.01 --set dropout=0.1",
         "probseq fit hmm --data series.csv --level vector --num-states 3 --set covariance=full",
         "probseq fit hmm --data earthquakes --num-states 3 --set emission=poisson",
+        "probseq fit lda --data my-speeches --num-topics 20 --stop-words english,punctuation",
     )
 )
 def fit(
     kind: Annotated[
         str,
         typer.Argument(
-            help="uniform, unigram, ngram, iid, hmm, vb-hmm, svi-hmm, nuts-hmm, rnn, gru, lstm or transformer."
+            help="uniform, unigram, cache, ngram, iid, hmm, lda, vb-hmm, svi-hmm, nuts-hmm, rnn, gru, lstm or "
+            "transformer."
         ),
     ],
     data: Annotated[str, typer.Option("--data", help="A file, a folder, or a corpus (`probseq data list`).")],
@@ -98,7 +117,11 @@ def fit(
     column: ColumnOption = None,
     id_column: IdColumnOption = None,
     window: WindowOption = None,
+    unit: UnitOption = None,
+    min_count: MinCountOption = None,
+    stop_words: StopWordsOption = None,
     num_states: Annotated[int | None, typer.Option(help="Of an HMM.")] = None,
+    num_topics: Annotated[int | None, typer.Option(help="Of an LDA.")] = None,
     hidden_dim: Annotated[int | None, typer.Option(help="Of a recurrent network.")] = None,
     num_restarts: Annotated[int | None, typer.Option(help="Runs from different starting points.")] = None,
     num_steps: Annotated[int | None, typer.Option(help="The budget in steps.")] = None,
@@ -107,32 +130,49 @@ def fit(
     seed: SeedOption = None,
     device: DeviceOption = None,
     out: OutOption = None,
+    resume: ResumeOption = False,
+    tensorboard: BoardOption = None,
 ) -> None:
-    """Fit one model and write a run folder: `compare` with a single row."""
+    """Fit one model and write a run folder: `compare` with a single row.
+
+    A network keeps checkpoints in OUT.checkpoints until OUT is written: repeat the command with --resume if it was
+    killed, and nothing is lost.
+    A model of topics (lda) is of words and of whole documents, unless --level and --window say otherwise.
+    """
     from probseq.specs import KINDS
     from probseq.study import make_study
 
     if kind not in KINDS:
         raise unknown("model kind", kind, KINDS)
-    sizes = given(num_states=num_states, hidden_dim=hidden_dim, num_restarts=num_restarts)
+    sizes = given(num_states=num_states, num_topics=num_topics, hidden_dim=hidden_dim, num_restarts=num_restarts)
     budget = given(num_steps=num_steps, seconds=seconds)
     model = {"kind": kind, **sizes, **budget, **dict(map(_setting, settings or []))}
-    values: dict[str, Any] = {"name": f"{kind}-{_slug(data)}", "data": _source(data), "models": {kind: model}}
+    values: dict[str, Any] = {
+        "name": f"{kind}-{_slug(data)}",
+        "data": _source(data, kind),
+        "models": {kind: model},
+    }
     values["data"] |= given(level=level, column=column, id_column=id_column, window=window)
+    values["data"] |= preparation(unit, min_count, stop_words)
     values |= given(seed=seed, device=device)
-    _run(make_study(values), out)
+    _run(make_study(values), out, resume, tensorboard)
 
 
-def _source(data: str) -> dict[str, str]:
-    """A corpus of the catalog, or else a path; ``./sotu`` is a file even if there is a corpus of that name."""
+def _source(data: str, kind: str = "") -> dict[str, Any]:
+    """A corpus of the catalog, or else a path; ``./sotu`` is a file even if there is a corpus of that name.
+
+    The documents of a model of topics are whole texts, cut into words where they are texts.
+    """
     from probseq.data.catalog import corpora
 
-    levels = {entry.name: entry.level for entry in corpora()}
-    if data in levels:
-        return {"corpus": data, "level": levels[data]}
+    entries = {entry.name: entry for entry in corpora()}
+    usual: dict[str, Any] = {"level": "word", "window": _WHOLE} if kind == "lda" else {}
+    if data in entries:
+        level = usual.get("level") if usual.get("level") in entries[data].levels else entries[data].level
+        return {"corpus": data, **usual, "level": level}
     if not Path(data).exists() and not re.search(r"[/\\.]", data):
-        raise unknown("corpus", data, levels)
-    return {"path": data, "level": "vector" if data.lower().endswith(".npy") else "char"}
+        raise unknown("corpus", data, entries)
+    return {"path": data, "level": "vector" if data.lower().endswith(".npy") else "char", **usual}
 
 
 def _slug(text: str) -> str:
@@ -150,15 +190,21 @@ def _setting(text: str) -> tuple[str, Any]:
         return key, value
 
 
-def _run(study: Study, out: Path | None) -> None:
-    from probseq.run_folder import free_folder
+def _run(study: Study, out: Path | None, resume: bool, tensorboard: Path | None) -> None:
+    from probseq.run_folder import checkpoints_of, free_folder
     from probseq.study import run_study
     from probseq.tables import print_run
 
-    out = out or free_folder(study)
-    run = run_study(study, out)
+    out = out or free_folder(study, resume=resume)
+    checkpoints = checkpoints_of(out)
+    run = run_study(study, out, checkpoints=checkpoints, resume=resume, tensorboard=tensorboard)
     print_run(run)
+    for name, fit in run.fits.items():
+        for restart, why in fit.details.get("failures", {}).items():
+            typer.echo(f"{name} diverged: restart {restart}, {why}", err=True)
     typer.echo(f"report: {out / 'report.html'}\n{run.seconds:.0f} seconds in all")
     if run.interrupted:
         typer.echo("interrupted: models that were not finished are as far as they got, or missing", err=True)
+        if checkpoints.exists():
+            typer.echo(f"go on with the same command, --resume and --out {out}, once that folder is removed", err=True)
         raise typer.Exit(INTERRUPTED)

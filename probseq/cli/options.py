@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from probseq.errors import unknown
+from probseq.errors import InputError, unknown
 
 LevelOption = Annotated[str | None, typer.Option("--level", help="letters, char, byte, word, symbol or vector.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Of the data split, the starting points, the updates.")]
@@ -17,7 +17,23 @@ ColumnOption = Annotated[
 ]
 IdColumnOption = Annotated[str | None, typer.Option("--id-column", help="Of a long table: which document a row is of.")]
 WindowOption = Annotated[int | None, typer.Option("--window", help="Tokens in a sequence, at most.")]
+UnitOption = Annotated[
+    str | None, typer.Option("--unit", help="document, or paragraph: what counts as a document of its own.")
+]
+MinCountOption = Annotated[
+    int | None, typer.Option("--min-count", help="Rarer symbols become <unk>. Only scores of one vocabulary compare.")
+]
+StopWordsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--stop-words", help="Words to leave out: english,punctuation,... Only scores of the same tokens compare."
+    ),
+]
 OutOption = Annotated[Path | None, typer.Option("--out", help="The folder to make. Default: a new one in runs/.")]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume", help="Go on from the checkpoints of a command that was killed.")
+]
+BoardOption = Annotated[Path | None, typer.Option("--tensorboard", help="A folder for TensorBoard's event files.")]
 SourceArgument = Annotated[Path, typer.Argument(metavar="RUN_OR_MODEL", help="A run folder or a model folder.")]
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A file or folder, as for --data.")]
 ModelOption = Annotated[str | None, typer.Option("--model", help="Which model of a run. Default: the best.")]
@@ -36,7 +52,28 @@ def given(**options: Any) -> dict[str, Any]:
     return {key: value for key, value in options.items() if value is not None}
 
 
+def preparation(unit: str | None, min_count: int | None, stop_words: str | None) -> dict[str, Any]:
+    """What was given of the options that say how text becomes tokens."""
+    return given(unit=unit, min_count=min_count, stop_words=None if stop_words is None else stop_words.split(","))
+
+
 def check_format(output: str) -> None:
     """Raise `InputError` unless `output` is a way to print."""
     if output not in ("table", "json"):
         raise unknown("format", output, ("table", "json"))
+
+
+def check_streaming(num: int, output: str) -> None:
+    """Raise `InputError` where a text cannot be printed as it is drawn."""
+    if num != 1 or output != "table":
+        raise InputError(f"received --stream with --num {num} and --format {output}; it prints one text, as it is")
+
+
+def check_plain_drawing(
+    temperature: float, top_k: int | None, top_p: float | None, stop: str | None, streaming: bool, output: str
+) -> None:
+    """Raise `InputError` where something is asked of vectors that is for symbols."""
+    asked = {"--temperature": temperature != 1, "--top-k": top_k is not None, "--top-p": top_p is not None}
+    asked |= {"--stop": stop is not None, "--stream": streaming, "--format json": output != "table"}
+    if names := [name for name, given in asked.items() if given]:
+        raise InputError(f"received {', '.join(names)}, and the model is of vectors; leave it out")

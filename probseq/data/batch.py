@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+
+class Identity:
+    """What batches of the same sequences, made again, have in common."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +26,8 @@ class Batch:
         index: ``(N,)`` int64, the row of the data set that each row came from.
         source: the batch that a conditional model conditions on, row by row, or None.
         states: ``(N, T)`` int64, the hidden states that are known, -1 where unknown and at padding; None where none is.
+        vocabulary: the digest of the vocabulary that the symbols are of, or None where it is not known.
+        identity: whoever makes the same batch again may hand it on, so that what is known of it is found again.
     """
 
     values: Tensor
@@ -28,6 +36,8 @@ class Batch:
     index: Tensor
     source: Batch | None = None
     states: Tensor | None = None
+    vocabulary: str | None = None
+    identity: Identity = field(default_factory=Identity, repr=False, compare=False)
 
     @property
     def mask(self) -> Tensor:
@@ -57,3 +67,24 @@ class Batch:
             source=None if self.source is None else self.source.to(device),
             states=None if self.states is None else self.states.to(device),
         )
+
+
+def row_groups(
+    lengths: NDArray[np.int64], rows: NDArray[np.int64], max_tokens: int, batch_size: int
+) -> list[NDArray[np.int64]]:
+    """The rows of each batch, in the order given.
+
+    Args:
+        lengths: of these rows.
+        rows: of a data set.
+        max_tokens: padded tokens in one batch, at most; a longer sequence gets a batch of its own.
+        batch_size: sequences in one batch, at most.
+    """
+    groups, begin, longest = [], 0, 0
+    for end, length in enumerate(lengths):
+        longest = max(longest, int(length))
+        size = end - begin + 1
+        if size > 1 and (size * longest > max_tokens or size > batch_size):
+            groups.append(rows[begin:end])
+            begin, longest = end, int(length)
+    return [*groups, rows[begin:]] if len(rows) else []

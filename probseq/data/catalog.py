@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from probseq.data import generated, grammars, packages
+from probseq.data import generated, grammars, packages, recall
 from probseq.data.corpus import Corpus, build_corpus
 from probseq.data.documents import Document
 from probseq.data.preparation import Preparation
@@ -261,6 +261,20 @@ _ENTRIES = {
             "10,000 sentences of up to 18 words",
             "Needs one bit of memory over a distance; every sentence has an exact probability.",
             grammars.agreement,
+        ),
+        _generated_entry(
+            "copy",
+            "Three letters that come again after a delay",
+            "10,000 sequences of up to 32 symbols",
+            "Needs six bits of memory over a distance; every sequence has an exact probability.",
+            recall.copy,
+        ),
+        _generated_entry(
+            "parity",
+            "Bits, and whether the number of ones is even",
+            "10,000 sequences of up to 24 symbols",
+            "Needs one bit of memory that may change at every step; every sequence has an exact probability.",
+            recall.parity,
         ),
         _generated_entry(
             "gaussian-hmm",

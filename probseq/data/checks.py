@@ -141,6 +141,21 @@ def check_states(states: NDArray[Any] | None, total: int) -> NDArray[np.int64] |
     return states.astype(np.int64, copy=False)
 
 
+def check_continues(continues: NDArray[Any] | None, num_sequences: int) -> NDArray[np.bool_] | None:
+    """``(N,)`` bool; None where no sequence continues another."""
+    if continues is None:
+        return None
+    continues = np.asarray(continues)
+    if continues.dtype != np.bool_ or continues.shape != (num_sequences,):
+        raise InputError(
+            f"continues is an array of {continues.dtype} with shape {continues.shape}; expected bool "
+            f"({num_sequences},), True where a sequence goes on where the one before it ended"
+        )
+    if len(continues) and continues[0]:
+        raise InputError("continues is True for the first sequence; expected False, because nothing is before it")
+    return continues if continues.any() else None
+
+
 def join(lists: Iterable[Any], lengths: list[int], name: str) -> NDArray[Any] | None:
     """One array end to end out of a list for each sequence, each as long as its sequence; None for no sequences."""
     arrays = [np.asarray(one) for one in lists]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probseq.data.documents import PARTS, Document, split_documents, split_positions
+from probseq.data.paragraphs import cut_paragraphs
 from probseq.data.preparation import Preparation, encode_documents
 from probseq.data.readers import read_documents
 from probseq.data.sequences import Sequences
@@ -177,6 +178,9 @@ def build_corpus(
     Raises:
         InputError: fewer than three different documents, one of fewer than two tokens, or text mixed with numbers.
     """
+    if preparation.unit == "paragraph":
+        documents = cut_paragraphs(documents, preparation.stop_words)
+        description = f"{description} Every paragraph is a document of its own."
     shares = " and ".join(f"{share:.0%}" for share in preparation.fractions)
     vocabulary = None
     if len(documents) == 1 and not isinstance(documents[0].content, str):
@@ -187,9 +191,25 @@ def build_corpus(
         whole, vocabulary = encode_documents(documents, split, preparation)
         known = {part: [{"name": documents[i].name} | documents[i].metadata for i in split[part]] for part in PARTS}
         parts = {part: (whole[part], known[part]) for part in PARTS}
-        how = f"Split by document, {shares} for validation and test."
+        how = f"Split by {'text' if preparation.unit == 'paragraph' else 'document'}, {shares} for validation and test."
+        how += _what_is_left(whole["test"], vocabulary, preparation)
     corpus = assemble(parts, preparation, name=name, vocabulary=vocabulary, description=f"{description} {how}")
     return replace(corpus, columns=columns, emission=emission)
+
+
+def _what_is_left(test: Sequences, vocabulary: Vocabulary | None, preparation: Preparation) -> str:
+    """In words, what was done to the tokens, and what a score may then be compared with."""
+    done = []
+    if preparation.min_count is not None and vocabulary is not None and vocabulary.unknown is not None:
+        share = float((test.values == vocabulary.unknown).mean())
+        done.append(
+            f"Symbols seen fewer than {preparation.min_count} times in training are <unk>, {share:.1%} of test."
+        )
+    if preparation.stop_words:
+        done.append(f"{len(preparation.stop_words)} stop words were left out of every text.")
+    if not done:
+        return ""
+    return " ".join(["", *done, "A score compares only with those of the same vocabulary on the same tokens."])
 
 
 def split_in_time(document: Document, preparation: Preparation) -> dict[str, tuple[Sequences, list[dict[str, Any]]]]:
@@ -237,11 +257,10 @@ def assemble(
     cut: dict[str, Sequences] = {}
     document_of: dict[str, NDArray[np.int64]] = {}
     for part, (whole, _) in parts.items():
-        windows = whole if preparation.window is None else whole.windows(preparation.window)
-        kept = _evenly_spaced(windows.lengths, preparation.limit(part), part)
-        document_of[part] = np.searchsorted(whole.offsets, windows.offsets[:-1][kept], side="right") - 1
-        cut[part] = windows if len(kept) == len(windows) else windows[kept]
+        cut[part], document_of[part] = _cut(whole, preparation, part)
     level = "vector" if not cut["train"].is_symbolic else vocabulary.level if vocabulary else "symbol"
+    for kept_part in cut.values():
+        kept_part.vocabulary = None if vocabulary is None else vocabulary.digest
     return Corpus(
         name=name,
         level=level,
@@ -251,7 +270,7 @@ def assemble(
         vocabulary=vocabulary,
         num_documents={part: len(whole) for part, (whole, _) in parts.items()},
         description=description,
-        truth=None if truth is None else truth(cut["test"]),
+        truth=None if truth is None else truth(cut["test"].joined()),
         documents={part: known for part, (_, known) in parts.items()},
         document_of=document_of,
     )
@@ -264,10 +283,34 @@ def split_rows(sequences: Sequences, preparation: Preparation) -> dict[str, tupl
     return {part: (sequences[rows[part]], []) for part in PARTS}
 
 
-def _evenly_spaced(lengths: NDArray[np.int64], limit: int | None, part: str) -> NDArray[np.int64]:
-    """The positions of as many sequences, evenly spaced, as hold `limit` tokens at most."""
+def _cut(whole: Sequences, preparation: Preparation, part: str) -> tuple[Sequences, NDArray[np.int64]]:
+    """The windows of a part that its limit allows, and the document of each."""
+    length, carry = preparation.window, preparation.carries(part)
+    windows = whole if length is None else whole.windows(length, carry)
+    document_of = np.searchsorted(whole.offsets, windows.offsets[:-1], side="right") - 1
+    keep = _beginnings if carry else _evenly_spaced
+    lengths, limit = windows.lengths, preparation.limit(part)
     if limit is None or lengths.sum() <= limit:
-        return np.arange(len(lengths))
+        return windows, document_of
+    kept = keep(lengths, document_of, limit)
+    if not len(kept):
+        raise InputError(
+            f"{part}_tokens is {limit}; the sequences of {part} have {int(lengths.min())} to {int(lengths.max())} "
+            f"tokens: allow at least {int(lengths.max())}"
+        )
+    return windows[kept], document_of[kept]
+
+
+def _beginnings(lengths: NDArray[np.int64], document_of: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+    """As many windows of every document, from its first one on, as hold `limit` tokens in all."""
+    rows = np.arange(len(lengths))
+    rank = rows - np.searchsorted(document_of, document_of)  # of a window in its document
+    order = np.lexsort((rows, rank))
+    return np.sort(order[lengths[order].cumsum() <= limit])
+
+
+def _evenly_spaced(lengths: NDArray[np.int64], document_of: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+    """The positions of as many sequences, evenly spaced, as hold `limit` tokens at most; none if it is too small."""
     count = min(len(lengths), int(limit / lengths.min()))
     while count > 0:
         rows = (np.arange(count) * len(lengths) + len(lengths) // 2) // count
@@ -275,7 +318,4 @@ def _evenly_spaced(lengths: NDArray[np.int64], limit: int | None, part: str) -> 
         if total <= limit:
             return rows
         count = min(count - 1, int(count * limit / total))
-    raise InputError(
-        f"{part}_tokens is {limit}; the sequences of {part} have {int(lengths.min())} to {int(lengths.max())} tokens: "
-        f"allow at least {int(lengths.max())}"
-    )
+    return np.arange(0)

@@ -13,7 +13,11 @@ from probseq.data import cache
 from probseq.data.documents import Document
 from probseq.data.sequences import Sequences
 from probseq.data.vocabulary import Vocabulary, check_level
-from probseq.errors import InputError
+from probseq.data.words import stop_words
+from probseq.errors import InputError, unknown
+
+HISTORIES = ("window", "document")
+UNITS = ("document", "paragraph")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,34 +28,55 @@ class Preparation:
         level: how text is cut into symbols: letters, char, byte, word or symbol; or vector, for series of numbers.
         window: sequences are consecutive windows of at most so many tokens, each inside one document; None for whole
             documents.
+        unit: what counts as a document: ``"document"``, or ``"paragraph"`` for what stands between blank lines; the
+            paragraphs of a text go to the same part.
         min_count: symbols seen fewer times in train become ``<unk>``; see `Vocabulary.build`.
+        stop_words: of level word: words that are left out of every text, and names of lists of such words (``english``,
+            ``punctuation``). Scores are then of the tokens that are left, and comparable with no others.
         end: close every document with the symbol ``<end>``.
         fractions: the shares of validation and of test, in characters.
         seed: another seed, another split.
         train_tokens, validation_tokens, test_tokens: keep at most so many tokens of a part: whole windows, evenly
             spaced over it. They do not depend on the model, so every model sees the same ones.
+        history: what a token of validation or test is predicted from: ``"window"``, the tokens before it in its
+            window; or ``"document"``, all tokens before it in its document, so that the state is carried from window to
+            window. Then limits keep the beginnings of all documents. Training is in windows always.
         cached: keep tokenised texts of over a million characters in the user's cache directory.
     """
 
     level: str = "char"
     window: int | None = 256
+    unit: str = "document"
     min_count: int | None = None
+    stop_words: tuple[str, ...] = ()
     end: bool = False
     fractions: tuple[float, float] = (0.1, 0.1)
     seed: int = 0
     train_tokens: int | None = None
     validation_tokens: int | None = None
     test_tokens: int | None = None
+    history: str = "window"
     cached: bool = True
 
     def __post_init__(self) -> None:
         check_level(self.level)
+        if self.unit not in UNITS:
+            raise unknown("unit", self.unit, UNITS)
+        object.__setattr__(self, "stop_words", stop_words(self.stop_words))
+        if self.stop_words and self.level != "word":
+            raise InputError(f"received stop words at level {self.level!r}; expected level 'word', or leave them out")
         if self.window is not None and self.window < 2:
             raise InputError(f"window is {self.window}; expected 2 or more tokens, or None for whole documents")
+        if self.history not in HISTORIES:
+            raise unknown("history", self.history, HISTORIES)
         if len(self.fractions) != 2 or not min(self.fractions) > 0 or not sum(self.fractions) < 1:
             raise InputError(
                 f"fractions are {self.fractions}; expected the shares of validation and test, such as (0.1, 0.1)"
             )
+
+    def carries(self, part: str) -> bool:
+        """Whether windows of this part continue one another."""
+        return part != "train" and self.history == "document" and self.window is not None
 
     def limit(self, part: str) -> int | None:
         """The most tokens to keep of a part."""
@@ -78,7 +103,8 @@ def encode_documents(
         raise InputError(f"{texts} of {len(documents)} documents are text and the rest numbers; expected one kind")
     if not preparation.cached or sum(len(document.content) for document in documents) < cache.MIN_CHARACTERS:
         return _tokenise(documents, split, preparation)
-    options = [preparation.level, preparation.min_count, preparation.end, preparation.fractions, preparation.seed]
+    names = ("level", "min_count", "end", "fractions", "seed", "stop_words")
+    options = [getattr(preparation, name) for name in names]
     key = cache.key([f"{document.group}:{document.digest}" for document in documents], options)
     return cache.load_or_build(key, lambda: _tokenise(documents, split, preparation))
 
@@ -88,7 +114,11 @@ def _tokenise(
 ) -> tuple[dict[str, Sequences], Vocabulary]:
     texts = [str(document.content) for document in documents]
     vocabulary = Vocabulary.build(
-        (texts[i] for i in split["train"]), preparation.level, min_count=preparation.min_count, end=preparation.end
+        (texts[i] for i in split["train"]),
+        preparation.level,
+        min_count=preparation.min_count,
+        end=preparation.end,
+        stop_words=preparation.stop_words,
     )
     whole = {}
     for part, rows in split.items():
@@ -103,8 +133,10 @@ def _encode_document(vocabulary: Vocabulary, text: str, name: str) -> NDArray[An
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     remedy = "remove it"
-    if len(ids) == 1 and vocabulary.end is None:
+    if len(ids) == 1 and vocabulary.end is None and not vocabulary.stop_words:
         remedy = "remove it, or give end=True"
+    elif vocabulary.stop_words:
+        remedy = "remove it, or leave out fewer stop words"
     elif vocabulary.level == "letters":
         remedy = "remove it, or use level 'char'"
     _check_length(len(ids), name, f" at level {vocabulary.level!r}", remedy)

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from probseq.data.batch import Batch
+from probseq.data.batch import Batch, row_groups
 from probseq.data.checks import (
     as_sequence,
+    check_continues,
     check_layout,
     check_offsets,
     check_states,
@@ -24,7 +25,7 @@ from probseq.errors import InputError
 
 __all__ = ["Batch", "Sequences"]
 
-_ARRAYS = ("values", "offsets", "weights", "missing", "states")
+_ARRAYS = ("values", "offsets", "weights", "missing", "states", "continues")
 _MEMORY_MAP_BYTES = 64 * 2**20  # arrays above this size are mapped, not read, when a saved data set is loaded
 
 
@@ -42,9 +43,12 @@ class Sequences:
         missing: ``(total,)`` bool, True at steps of which nothing was observed; whatever `values` has there is not
             read, and is kept as -1 or NaN. A model integrates over what is missing, so such a step scores 0 nats.
         states: ``(total,)`` ints, the hidden states that are known, -1 where unknown. Default: none is known.
+        continues: ``(N,)`` bool, True where a sequence goes on where the one before it ended: `probseq.evaluate` scores
+            it given all that came before it. Taken without that one, it begins anew. Default: none does.
 
     Attributes:
         missing: as given, and True also where a whole vector is NaN; None where every step was observed.
+        vocabulary: the digest of the vocabulary that the symbols are of; a corpus sets it. None: not known.
 
     Raises:
         InputError: an empty sequence, negative symbols, infinite values, or arrays that do not fit one another.
@@ -57,6 +61,8 @@ class Sequences:
         [1, 1]
     """
 
+    vocabulary: str | None = None
+
     def __init__(
         self,
         values: NDArray[Any],
@@ -66,12 +72,14 @@ class Sequences:
         *,
         missing: NDArray[Any] | None = None,
         states: NDArray[Any] | None = None,
+        continues: NDArray[Any] | None = None,
     ) -> None:
         values, self.offsets = np.asanyarray(values), check_offsets(offsets)  # a mapped file stays one
         check_layout(values, self.offsets)
         self.values, self.missing = mark_missing(values, missing)
         self.states = check_states(states, len(values))
         self.weights = check_weights(weights, len(self))
+        self.continues = check_continues(continues, len(self))
         self.source = source
         if source is not None and len(source) != len(self):
             raise InputError(f"source has {len(source)} sequences; expected {len(self)}, one for each sequence")
@@ -128,14 +136,17 @@ class Sequences:
             i = int(item) % len(self)
             return self.values[self.offsets[i] : self.offsets[i + 1]]
         rows = np.arange(len(self))[item if isinstance(item, slice) else np.asarray(item)]
-        return Sequences(
+        part = Sequences(
             self._take(self.values, rows),
             np.cumsum([0, *self.lengths[rows]]),
             self.weights[rows],
             None if self.source is None else self.source[rows],
             missing=None if self.missing is None else self._take(self.missing, rows),
             states=None if self.states is None else self._take(self.states, rows),
+            continues=None if self.continues is None else self.continues[rows] & (np.diff(rows, prepend=-2) == 1),
         )
+        part.vocabulary = self.vocabulary
+        return part
 
     def _take(self, flat: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
         """What an array along all tokens has for the given sequences."""
@@ -171,11 +182,11 @@ class Sequences:
         """True for symbols, False for real vectors."""
         return self.values.ndim == 1
 
-    def windows(self, length: int) -> Sequences:
+    def windows(self, length: int, carry: bool = False) -> Sequences:
         """Cut every sequence into consecutive windows of at most `length` tokens; none spans two sequences.
 
         A window inherits its sequence's weight. A last window of one token is joined to the window before it, because
-        one token has no context to be predicted from.
+        one token has no context to be predicted from. With `carry` every window continues the one before it.
 
         Raises:
             InputError: `length` below 2, or sequences with a source (whose alignment a cut would lose).
@@ -190,7 +201,19 @@ class Sequences:
         rows = np.repeat(np.arange(len(self)), counts)
         within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)  # 0, 1, ... in each sequence
         offsets = np.append(self.offsets[rows] + length * within, self.offsets[-1])
-        return Sequences(self.values, offsets, self.weights[rows], missing=self.missing, states=self.states)
+        continues, missing, states = within > 0 if carry else None, self.missing, self.states
+        cut = Sequences(self.values, offsets, self.weights[rows], missing=missing, states=states, continues=continues)
+        cut.vocabulary = self.vocabulary
+        return cut
+
+    def joined(self) -> Sequences:
+        """Every sequence together with those that continue it, as one; of weight 1, for what counts are the parts."""
+        if self.continues is None:
+            return self
+        offsets = np.append(self.offsets[:-1][~self.continues], self.offsets[-1])
+        whole = Sequences(self.values, offsets, missing=self.missing, states=self.states)
+        whole.vocabulary = self.vocabulary
+        return whole
 
     def batches(
         self,
@@ -218,21 +241,11 @@ class Sequences:
             order = rng.permutation(order)
         if sort_by_length:
             order = order[np.argsort(-self.lengths[order], kind="stable")]
-        groups = self._groups(order, max_tokens, batch_size or len(self))
+        groups = row_groups(self.lengths[order], order, max_tokens, batch_size or len(self))
         if shuffle:
             groups = [groups[i] for i in rng.permutation(len(groups))]
         for rows in groups:
             yield self.batch(rows, device=device)
-
-    def _groups(self, order: NDArray[np.int64], max_tokens: int, batch_size: int) -> list[NDArray[np.int64]]:
-        groups, begin, longest = [], 0, 0
-        for end, length in enumerate(self.lengths[order]):
-            longest = max(longest, int(length))
-            size = end - begin + 1
-            if size > 1 and (size * longest > max_tokens or size > batch_size):
-                groups.append(order[begin:end])
-                begin, longest = end, int(length)
-        return [*groups, order[begin:]] if len(order) else []
 
     def batch(self, rows: NDArray[np.int64] | None = None, device: torch.device | str = "cpu") -> Batch:
         """The given rows (default: all) as one padded batch."""
@@ -255,6 +268,7 @@ class Sequences:
             index=torch.from_numpy(rows).to(device),
             source=None if self.source is None else self.source.batch(rows, device),
             states=None if self.states is None else pad(self.states, np.int64, -1),
+            vocabulary=self.vocabulary,
         )
 
     def save(self, folder: str | Path) -> None:

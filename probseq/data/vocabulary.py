@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import string
 import unicodedata
@@ -14,6 +16,7 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from probseq.data.words import split_words
 from probseq.errors import InputError, unknown
 
 Level = Literal["letters", "char", "byte", "word", "symbol", "vector"]
@@ -23,7 +26,6 @@ UNKNOWN, END = "<unk>", "<end>"
 _MIN_COUNT = {"char": 2, "word": 3, "symbol": 1}
 _SPACE = 26  # the id of the space among the 27 letters
 _COMBINING = re.compile("[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+")
-_WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*|\d+(?:[.,]\d+)*|[^\w\s]|_")
 _CHUNK = 2**20  # characters counted at a time
 
 
@@ -47,20 +49,6 @@ def check_level(level: str) -> str:
     if level not in LEVELS:
         raise unknown("level", level, LEVELS)
     return level
-
-
-def split_words(text: str) -> list[str]:
-    r"""The words, numbers and punctuation marks of a text, lower-cased.
-
-    A token is one of: a run of letters, which may hold apostrophes (``don't``); a run of digits, which may hold points
-    and commas (``1,000.5``); or any other single character that is no space. The pattern is
-    ``[^\W\d_]+(?:['’][^\W\d_]+)*|\d+(?:[.,]\d+)*|[^\w\s]|_``, applied to the NFC form.
-
-    Example:
-        >>> split_words("Don't pay $1,000!")
-        ["don't", 'pay', '$', '1,000', '!']
-    """
-    return _WORD.findall(unicodedata.normalize("NFC", text).lower())
 
 
 def _encode_letters(text: str) -> NDArray[np.uint8]:
@@ -132,9 +120,10 @@ class Vocabulary:
     Args:
         symbols: every symbol once.
         level: one of the levels above.
+        stop_words: of level ``word``: words that are left out of every text, as if they were not there.
 
     Raises:
-        InputError: no symbols, a symbol given twice, or an unknown level.
+        InputError: no symbols, a symbol given twice, an unknown level, or stop words at another level than ``word``.
 
     Example:
         >>> vocabulary = Vocabulary.build(["a banana"], "char", min_count=1)
@@ -144,9 +133,13 @@ class Vocabulary:
 
     symbols: tuple[str, ...]
     level: str
+    stop_words: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "symbols", tuple(self.symbols))
+        object.__setattr__(self, "stop_words", tuple(sorted(self.stop_words)))
+        if self.stop_words and self.level != "word":
+            raise InputError(f"received stop words at level {self.level!r}; expected level 'word', or leave them out")
         if check_level(self.level) == "vector":
             raise InputError("level 'vector' is of numbers, which have no vocabulary; expected a level of symbols")
         if not self.symbols:
@@ -156,7 +149,15 @@ class Vocabulary:
             raise InputError(f"symbol {twice!r} is in the vocabulary twice; expected every symbol once")
 
     @classmethod
-    def build(cls, texts: Iterable[str], level: str, *, min_count: int | None = None, end: bool = False) -> Self:
+    def build(
+        cls,
+        texts: Iterable[str],
+        level: str,
+        *,
+        min_count: int | None = None,
+        end: bool = False,
+        stop_words: Iterable[str] = (),
+    ) -> Self:
         """The vocabulary of the given (training) texts.
 
         Args:
@@ -165,8 +166,10 @@ class Vocabulary:
             min_count: a symbol seen fewer times becomes ``<unk>``. Default: 2 for char, 3 for word, 1 for symbol
                 (which has an ``<unk>`` only if `min_count` is above 1). Meaningless at the fixed levels.
             end: add ``<end>``.
+            stop_words: of level ``word``, lower-cased: words that are no symbols and are left out of every text.
         """
         check_level(level)
+        removed = frozenset(stop_words)
         least = _MIN_COUNT.get(level, 1) if min_count is None else min_count
         if least < 1:
             raise InputError(f"min_count is {least}; expected 1 or more")
@@ -176,12 +179,12 @@ class Vocabulary:
             symbols = [chr(i) if 32 <= i < 127 else f"\\x{i:02x}" for i in range(256)]
         else:
             counted = _count(texts, level)
-            seen = sorted(s for s, n in counted.items() if n >= least and s not in (UNKNOWN, END))
+            seen = sorted(s for s, n in counted.items() if n >= least and s not in (UNKNOWN, END, *removed))
             spelled = (
                 level == "symbol" and UNKNOWN in counted
             )  # text in which someone has replaced rare symbols already
             symbols = seen if level == "symbol" and least == 1 and not spelled else [UNKNOWN, *seen]
-        return cls((*symbols, END) if end else tuple(symbols), level)
+        return cls((*symbols, END) if end else tuple(symbols), level, tuple(removed))
 
     def __len__(self) -> int:
         return len(self.symbols)
@@ -237,7 +240,12 @@ class Vocabulary:
         return ids if self.end is None else np.concatenate([ids, np.array([self.end], dtype=self.dtype)])
 
     def _tokens(self, text: str) -> list[str]:
-        return split_words(text) if self.level == "word" else text.split()
+        tokens = split_words(text) if self.level == "word" else text.split()
+        return [token for token in tokens if token not in self._removed] if self.stop_words else tokens
+
+    @cached_property
+    def _removed(self) -> frozenset[str]:
+        return frozenset(self.stop_words)
 
     @property
     def _missing(self) -> int:
@@ -275,9 +283,14 @@ class Vocabulary:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values (JSON); `from_dict` is the inverse."""
-        return {"level": self.level, "symbols": list(self.symbols)}
+        return {"level": self.level, "symbols": list(self.symbols), "stop_words": list(self.stop_words)}
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of all that decides into which symbols a text is cut: two with one digest give the same tokens."""
+        return hashlib.sha256(json.dumps(self.to_dict()).encode()).hexdigest()
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """The inverse of `to_dict`."""
-        return cls(tuple(values["symbols"]), values["level"])
+        return cls(tuple(values["symbols"]), values["level"], tuple(values.get("stop_words", ())))

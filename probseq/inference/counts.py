@@ -1,7 +1,8 @@
-"""`fit_counts`: fit `Uniform`, `Unigram` and `NGram` by counting; the order of an n-gram is chosen on validation."""
+"""`fit_counts`: fit models of counts; the order of an n-gram, or the strength of a cache, is chosen on validation."""
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -10,16 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probseq.data.sequences import Sequences
+from probseq.data.sequences import Sequences, check_sequences
 from probseq.errors import InputError
 from probseq.inference.run import Fit
 from probseq.models.base import Model
+from probseq.models.cache import CacheUnigram
 from probseq.models.ngram import NGram, Uniform, Unigram
 from probseq.ops.kneser_ney import Level, following
 
-CountModel = TypeVar("CountModel", Uniform, Unigram, NGram)
+CountModel = TypeVar("CountModel", Uniform, Unigram, NGram, CacheUnigram)
 
 _OBJECTIVE = "log-likelihood per token (nats)"
+_PRECISION = 0.01  # of the logarithm of a strength; its optimum is flat
 _PATIENCE = 2  # orders in a row that may score worse on validation before the search ends
 
 
@@ -29,18 +32,18 @@ def fit_counts(model: CountModel, train: Sequences, validation: Sequences | None
     For an `NGram`, the orders 1, 2, ... up to ``max_order`` are tried in turn and the one with the highest probability
     of `validation` is kept; the search ends early after two orders in a row that are worse than the best so far.
     Without `validation` the order is ``max_order``, or less where no sequence is that long. What is counted for one
-    order serves the next.
+    order serves the next. For a `CacheUnigram`, the strength with the highest probability of `validation` is kept.
 
     Args:
-        model: a `Uniform`, `Unigram` or `NGram`.
+        model: a `Uniform`, `Unigram`, `NGram` or `CacheUnigram`.
         train: symbols to count. A sequence's weight is how often it counts; for an `NGram` it must be whole, because
             the smoothing is a function of whole counts.
-        validation: symbols to choose the order on; only an `NGram` looks at it.
+        validation: symbols to choose the order, or the strength, on.
 
     Returns:
         A `Fit` whose history is one value, the mean log-probability per training token (nats). For an `NGram`,
         ``validation_steps`` are the orders tried, ``validation`` (E, 1) their mean log-probability per validation
-        token, and ``details["order"]`` is the order kept.
+        token, and ``details["order"]`` is the order kept. For a `CacheUnigram` ``details["strength"]`` was chosen.
 
     Raises:
         InputError: no data, vectors, symbols outside the model's vocabulary; for an `NGram`, fractional weights or
@@ -52,8 +55,8 @@ def fit_counts(model: CountModel, train: Sequences, validation: Sequences | None
         >>> [round(p, 4) for p in fit.model.log_probs.exp().tolist()]
         [0.5625, 0.4375]
     """
-    if not isinstance(model, (Uniform, Unigram, NGram)):
-        raise InputError(f"fit_counts fits Uniform, Unigram and NGram; received {type(model).__name__}")
+    if not isinstance(model, (Uniform, Unigram, NGram, CacheUnigram)):
+        raise InputError(f"fit_counts fits Uniform, Unigram, NGram and CacheUnigram; received {type(model).__name__}")
     began = time.perf_counter()
     tokens = _Tokens.of(model, train, "train")
     if isinstance(model, NGram):
@@ -63,6 +66,8 @@ def fit_counts(model: CountModel, train: Sequences, validation: Sequences | None
             )
         held_out = None if validation is None else _Tokens.of(model, validation, "validation")
         search = _fit_ngram(model, tokens, held_out)
+    elif isinstance(model, CacheUnigram):
+        search = _fit_cache(model, tokens, train, validation)
     else:
         counts = torch.bincount(tokens.symbols, weights=tokens.weights, minlength=model.num_symbols)
         if isinstance(model, Unigram):
@@ -76,7 +81,7 @@ def fit_counts(model: CountModel, train: Sequences, validation: Sequences | None
         seconds=time.perf_counter() - began,
         validation_steps=np.arange(1, len(search.validation) + 1),
         validation=np.array(search.validation)[:, None] if search.validation else None,
-        details={"order": model.order} if isinstance(model, NGram) else {},
+        details=_details(model),
     )
 
 
@@ -179,6 +184,33 @@ class _Grams:
         suffix[longer.ids] = self.ids
         before = torch.bincount(suffix[:-1], minlength=len(self.keys))
         return torch.where(before > 0, before, self.counts)
+
+
+def _details(model: Model) -> dict[str, float]:
+    """What was chosen on validation."""
+    if isinstance(model, NGram):
+        return {"order": model.order}
+    return {"strength": model.strength} if isinstance(model, CacheUnigram) else {}
+
+
+def _fit_cache(model: CacheUnigram, tokens: _Tokens, train: Sequences, validation: Sequences | None) -> _Search:
+    """Count, and choose the strength between 1 and a million by golden sections of its logarithm."""
+    model.set_counts(torch.bincount(tokens.symbols, weights=tokens.weights, minlength=model.num_symbols))
+
+    def value(data: Sequences, log_strength: float) -> float:
+        model.set_strength(math.exp(log_strength))
+        total = sum(float(batch.weights @ model.token_log_prob(batch)[0].sum(dim=1)) for batch in data.batches())
+        return total / float(data.weights @ data.num_observed)
+
+    if validation is None:
+        return _Search(train=[value(train, math.log(model.strength))])
+    check_sequences(validation, "validation")
+    low, high, golden = 0.0, math.log(1e6), (math.sqrt(5) - 1) / 2
+    while high - low > _PRECISION:
+        left, right = high - golden * (high - low), low + golden * (high - low)
+        low, high = (low, right) if value(validation, left) >= value(validation, right) else (left, high)
+    chosen = value(validation, (low + high) / 2)
+    return _Search(train=[value(train, (low + high) / 2)], validation=[chosen])
 
 
 def _fit_ngram(model: NGram, train: _Tokens, held_out: _Tokens | None) -> _Search:

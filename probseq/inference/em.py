@@ -14,6 +14,8 @@ from probseq.inference.online import OnlineStep
 from probseq.inference.run import Fit, check_budget, run
 from probseq.models.bayesian_hmm import BayesianHMM
 from probseq.models.emissions import Emission
+from probseq.models.syntax_topics import SyntaxTopics
+from probseq.models.topic import LDA
 
 M = TypeVar("M", bound=EMModel)
 
@@ -49,8 +51,8 @@ def em(
     r"""Fit by expectation-maximization, changing `model` in place.
 
     The objective is :math:`\sum_i w_i \log p(x_i) + \log p(\text{parameters})` divided by the number of (weighted)
-    observed tokens, in nats; of a `probseq.VariationalHMM` it is the evidence lower bound. It never falls. Every
-    restart is run to its own end and leaves the batch when it gets there:
+    observed tokens, in nats; of a `probseq.VariationalHMM` and a `probseq.LDA` it is the evidence lower bound. It never
+    falls. Every restart is run to its own end and leaves the batch when it gets there:
 
     - ``converged``: the objective rose by at most `tol` times its absolute value (or times 1, if that is more);
     - ``max_steps``, ``max_seconds``, ``interrupted``: the budget ended, or Ctrl-C;
@@ -155,9 +157,10 @@ def _check(
 def initialize(model: Any, data: Sequences) -> None:
     """Make the starting point, if it has waited for the data; else let floors and priors follow them."""
     if not getattr(model, "initialized", True):
-        from probseq.inference import starts  # loads scipy
+        from probseq.inference import starts, syntax_topics, topics  # load scipy
 
-        starts.initialize(model, data)
+        own: dict[type, Any] = {LDA: topics, SyntaxTopics: syntax_topics}
+        own.get(type(model), starts).initialize(model, data)
         return
     for module in model.modules():
         if isinstance(module, Emission) and all(p.requires_grad for p in module.parameters()):

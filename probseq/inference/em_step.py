@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from probseq.data.batch import Batch
+from probseq.data.batch import Batch, Identity
 from probseq.data.sequences import Sequences
 from probseq.inference.run import StopReason
 from probseq.models.emissions import Emission
@@ -192,6 +193,7 @@ class _Batches:
     def __init__(self, data: Sequences, max_tokens: int, device: torch.device) -> None:
         self.data, self.max_tokens, self.device = data, max_tokens, device
         self.kept: list[Batch] | None = None
+        self.identities: list[Identity] = []  # of the batches of the first pass, for those made again
 
     def __iter__(self) -> Iterator[Batch]:
         if self.kept is not None:
@@ -199,7 +201,11 @@ class _Batches:
             return
         kept: list[Batch] = []
         size = 0
-        for batch in self.data.batches(self.max_tokens, device=self.device):
+        for number, batch in enumerate(self.data.batches(self.max_tokens, device=self.device)):
+            if number < len(self.identities):
+                batch = replace(batch, identity=self.identities[number])
+            else:
+                self.identities.append(batch.identity)
             size += _num_bytes(batch)
             kept = [*kept, batch] if size <= _CACHE_BYTES else []
             yield batch

@@ -20,11 +20,14 @@ class Display:
         num_steps: the budget in steps.
         seconds: the budget in seconds, or None. The bar follows whichever budget is closer to its end.
         show: True or False, or None to show only on a terminal.
+        spent: seconds that were spent before.
     """
 
-    def __init__(self, title: str, num_steps: int, seconds: float | None, show: bool | None) -> None:
+    def __init__(
+        self, title: str, num_steps: int, seconds: float | None, show: bool | None, spent: float = 0.0
+    ) -> None:
         self.num_steps, self.seconds = num_steps, seconds
-        self.begin = time.monotonic()
+        self.begin = time.monotonic() - spent
         self.latest: NDArray[np.float64] | None = None  # of every restart, those that have stopped included
         self.progress = None
         if sys.stderr.isatty() if show is None else show:

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from probseq.errors import InputError, check_whole
 from probseq.inference.progress import Display
 
-StopReason = Literal["converged", "max_steps", "max_seconds", "early_stopping", "decreased", "nonfinite", "interrupted"]
+StopReason = Literal[
+    "converged", "max_steps", "max_tokens", "max_seconds", "early_stopping", "decreased", "nonfinite", "interrupted"
+]
 M = TypeVar("M")
 
 
@@ -34,6 +36,7 @@ class Fit(Generic[M]):
         validation_steps: ``(E,)`` the steps after which validation data was scored (empty if never).
         validation: ``(E, R)`` mean log-probability per validation token (nats), NaN after a restart stopped.
         details: what one method has to add, for example the order that was chosen for an n-gram.
+        snapshots: what `fit_gradient` was asked to set aside on the way, by seconds.
     """
 
     model: M
@@ -44,6 +47,7 @@ class Fit(Generic[M]):
     validation_steps: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     validation: NDArray[np.float64] | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    snapshots: dict[float, Fit[M]] = field(default_factory=dict)
 
     @property
     def num_steps(self) -> NDArray[np.int64]:
@@ -61,6 +65,21 @@ class Fit(Generic[M]):
         )
 
 
+@dataclass
+class Course:
+    """How far a run has come: what `run` itself has to know to go on where another process was stopped.
+
+    Attributes:
+        history: the objective ``(R,)`` at every step so far; NaN where a restart had stopped.
+        reasons: the restarts that have stopped, and why.
+        seconds: wall-clock seconds that were spent on these steps.
+    """
+
+    history: list[NDArray[np.float64]] = field(default_factory=list)
+    reasons: dict[int, StopReason] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
 Step = Callable[[int, list[int]], tuple[NDArray[np.float64], Mapping[int, StopReason]]]
 """One step of a method: the step's number and the running restarts in; their objectives, and who stops and why, out."""
 
@@ -75,6 +94,8 @@ def run(
     objective: str,
     title: str,
     progress: bool | None,
+    course: Course | None = None,
+    between: Callable[[Course], StopReason | None] | None = None,
 ) -> Fit[M]:
     """Call `step` until every restart has stopped, or a budget is spent, or the user presses Ctrl-C.
 
@@ -90,32 +111,38 @@ def run(
         objective: what a step returns, for `Fit.objective`.
         title: what the progress display calls this run.
         progress: show progress (None: only when stderr is a terminal).
+        course: the steps that were made before, which count: in the budgets, the history and the reasons to stop. It
+            grows with every step.
+        between: called after every step, to write down where the run stands; a reason that it returns ends the run.
 
     Raises:
         InputError: a budget below one step or not above zero seconds.
     """
     check_budget(num_steps, seconds)
-    begin = time.monotonic()
-    history: list[NDArray[np.float64]] = []
-    reasons: dict[int, StopReason] = {}
+    course = Course() if course is None else course
+    begin = time.monotonic() - course.seconds
     last: StopReason = "max_steps"
-    with interrupts() as interrupted, Display(title, num_steps, seconds, progress) as display:
-        for number in range(num_steps):
-            active = [r for r in range(num_restarts) if r not in reasons]
+    with interrupts() as interrupted, Display(title, num_steps, seconds, progress, course.seconds) as display:
+        for number in range(len(course.history), num_steps):
+            active = [r for r in range(num_restarts) if r not in course.reasons]
             late = seconds is not None and number > 0 and time.monotonic() - begin >= seconds
             if interrupted.is_set() or late or not active:
                 last = "interrupted" if interrupted.is_set() else "max_seconds"
                 break
             row = np.full(num_restarts, np.nan)
             row[active], stopped = step(number, active)
-            history.append(row)
-            reasons.update(stopped)
+            course.history.append(row)
+            course.reasons.update(stopped)
+            course.seconds = time.monotonic() - begin
             display.update(number + 1, row)
+            if between is not None and (ended := between(course)) is not None:
+                last = ended
+                break
     return Fit(
         model=model,
         objective=objective,
-        history=np.array(history).reshape(-1, num_restarts),
-        stop_reason=[reasons.get(r, last) for r in range(num_restarts)],
+        history=np.array(course.history).reshape(-1, num_restarts),
+        stop_reason=[course.reasons.get(r, last) for r in range(num_restarts)],
         seconds=time.monotonic() - begin,
     )
 

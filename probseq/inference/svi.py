@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,10 +20,12 @@ from probseq.errors import InputError, check_whole
 from probseq.inference.device import resolve_device
 from probseq.inference.em import initialize
 from probseq.inference.em_step import Floats, State
-from probseq.inference.gradient_step import Rate
 from probseq.inference.run import Fit, StopReason, check_budget, interrupts, run
+from probseq.inference.schedule import Rate
 from probseq.models.base import restart_seed
-from probseq.models.bayesian_hmm import BayesianHMM
+from probseq.models.guided import OBJECTIVE, Guided
+
+G = TypeVar("G", bound=Guided)
 
 _WARMUP = 0.05  # share of the steps over which the rate rises
 _MAX_TOKENS = 2**20  # padded tokens in one pass of the engine
@@ -31,7 +33,7 @@ _FINAL_DRAWS = 8, 64  # at least and at most, of the bound where a fit ends
 
 
 def svi(
-    model: BayesianHMM,
+    model: G,
     data: Sequences,
     *,
     num_steps: int = 2000,
@@ -42,8 +44,8 @@ def svi(
     seconds: float | None = None,
     device: str | None = None,
     progress: bool | None = None,
-) -> Fit[BayesianHMM]:
-    r"""Fit the guide of a `probseq.BayesianHMM` by stochastic variational inference, in place.
+) -> Fit[G]:
+    r"""Fit the guide of a `probseq.BayesianHMM` or a `probseq.LDA` by stochastic variational inference, in place.
 
     Each step draws parameters from the guide and climbs the gradient of Pyro's ``Trace_ELBO``, reparametrised, by Adam.
     With minibatches B of the N sequences, the step's estimate of the evidence lower bound is
@@ -51,8 +53,9 @@ def svi(
     .. math::
         \frac{N}{|B|} \sum_{i \in B} w_i \log p(x_i \mid \theta) + \log p(\theta) - \log q(\theta), \quad \theta \sim q
 
-    and its expectation over B and the draw is the bound itself. The learning rate rises over the first twentieth of the
-    budget and falls to a tenth along a cosine.
+    and its expectation over B and the draw is the bound itself. Of a `probseq.LDA`, the prior and the guide of what
+    belongs to document i stand in the sum as well. The learning rate rises over the first twentieth of the budget and
+    falls to a tenth along a cosine.
 
     All restarts see the same minibatches in the same order, drawn from `seed`; the noise of restart r at step s depends
     on ``(seed, r, s)`` alone. Nothing couples the restarts, so each comes out as it would alone (to rounding).
@@ -62,7 +65,7 @@ def svi(
         data: the training sequences. A starting point that depends on data is made from them.
         num_steps: steps at most.
         batch_size: sequences in a minibatch, B. Default: all.
-        learning_rate: of Adam, at its highest.
+        learning_rate: of Adam, at its highest. An encoder's weights take steps of a tenth of it.
         num_particles: draws of the parameters in one step.
         seed: of minibatches and draws.
         seconds: wall-clock seconds at most; the rate follows whichever budget is closer to its end.
@@ -100,7 +103,7 @@ def svi(
         num_restarts=model.num_restarts,
         num_steps=num_steps,
         seconds=seconds,
-        objective=model.objective,
+        objective=OBJECTIVE,
         title="svi",
         progress=progress,
     )
@@ -112,7 +115,7 @@ def svi(
     return replace(fit, seconds=fit.seconds + time.monotonic() - begin)
 
 
-def _final(model: BayesianHMM, data: Sequences, num_draws: int) -> dict[str, list[float]]:
+def _final(model: Guided, data: Sequences, num_draws: int) -> dict[str, list[float]]:
     """The bound of every restart per token, and the standard error over draws."""
     draws = model.elbo_draws(data, _MAX_TOKENS, num_particles=num_draws) / float(data.num_observed @ data.weights)
     error = draws.std(dim=0) / math.sqrt(num_draws)
@@ -124,8 +127,8 @@ def _final(model: BayesianHMM, data: Sequences, num_draws: int) -> dict[str, lis
 
 
 def _check(model: Any, data: Sequences, batch_size: int | None, learning_rate: float, num_particles: int) -> None:
-    if not isinstance(model, BayesianHMM):
-        raise InputError(f"svi fits the posterior of a BayesianHMM; received a {type(model).__name__}")
+    if not isinstance(model, Guided):
+        raise InputError(f"svi fits models that have a guide, BayesianHMM and LDA; received a {type(model).__name__}")
     model.check_data(data)
     if not any(True for _ in model.guide_parameters()):
         raise InputError("there is nothing to fit: all parts of the model are fixed")
@@ -147,7 +150,7 @@ class SVIStep:
 
     def __init__(
         self,
-        model: BayesianHMM,
+        model: Guided,
         data: Sequences,
         rate: Rate,
         batch_size: int | None,
@@ -162,11 +165,12 @@ class SVIStep:
         self._take(model, {})
         self.before = _copies(self.parameters)
 
-    def _take(self, model: BayesianHMM, moments: Mapping[str, Mapping[str, Tensor]]) -> None:
+    def _take(self, model: Guided, moments: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Go on with a model, and with what Adam remembers of it."""
         self.current = model
         self.parameters = dict(model.guide_parameters())
-        self.optimizer = torch.optim.Adam(list(self.parameters.values()), betas=(0.9, 0.99), foreach=True)
+        groups = [{"params": [p], "share": model.rate_share(name)} for name, p in self.parameters.items()]
+        self.optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), foreach=True)
         for name, found in moments.items():
             self.optimizer.state[self.parameters[name]] = dict(found)
 
@@ -182,7 +186,7 @@ class SVIStep:
         }
         self.before = {name: value[rows] for name, value in self.before.items()}
         self.running = active
-        self._take(cast(BayesianHMM, self.model.take(active)), moments)
+        self._take(self.model.take(active), moments)
 
     def __call__(self, number: int, active: list[int]) -> tuple[Floats, Mapping[int, StopReason]]:
         self._keep(active)
@@ -193,7 +197,7 @@ class SVIStep:
             parameter.grad = -gradients[name]
         self.before = _copies(self.parameters)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate(number)
+            group["lr"] = self.rate(number) * group["share"]
         self.optimizer.step()
         lost = lost | ~_finite(self.parameters)
         self._restore(lost)
@@ -208,15 +212,15 @@ class SVIStep:
 
     def _climb(self, batches: list[Batch], number: int) -> tuple[Tensor, State]:
         """The objective ``(r,)`` in nats per token, and its gradient."""
-        from probseq.models import guides  # loads Pyro
+        from probseq.models.guides import OwnNoise  # loads Pyro
 
         size = sum(len(batch.lengths) for batch in batches)
         objective = torch.zeros(len(self.running), dtype=torch.float64, device=self.model.device)
         totals = {name: torch.zeros_like(value) for name, value in self.parameters.items()}
         with _learning(self.parameters):
             for batch in batches:
-                noise = guides.OwnNoise(self.current.numbers, self.seed, number)  # the same draws for every batch
-                part = guides.elbo(self.current, batch, noise, len(self.data), self.num_particles).mean(dim=0)
+                noise = OwnNoise(self.current.numbers, self.seed, number)  # the same draws for every batch
+                part = self.current.guide_bound(batch, noise, len(self.data), self.num_particles).mean(dim=0)
                 part = part * (len(batch.lengths) / size / self.tokens)
                 found = torch.autograd.grad(part.sum(), list(self.parameters.values()))
                 totals = {name: total + one for (name, total), one in zip(totals.items(), found, strict=True)}

@@ -5,19 +5,35 @@ from __future__ import annotations
 from probseq.models.autoregressive import Autoregressive, Network
 from probseq.models.base import Model
 from probseq.models.bayesian_hmm import BayesianHMM
+from probseq.models.cache import CacheUnigram
 from probseq.models.hmm import HMM
 from probseq.models.input_hmm import InputHMM
 from probseq.models.ngram import NGram, Uniform, Unigram
 from probseq.models.posterior_hmm import PosteriorHMM
-from probseq.models.recurrent import GRU, LSTM, RNN
+from probseq.models.recurrent import GRU, LSTM, RNN, UpdateGateRNN
+from probseq.models.syntax_topics import SyntaxTopics
+from probseq.models.topic import LDA
 from probseq.models.transformer import Transformer
 from probseq.models.variational import VariationalHMM
 
 MODELS: dict[str, type[Model]] = {
     kind.__name__: kind
-    for kind in (Uniform, Unigram, NGram, HMM, InputHMM, VariationalHMM, BayesianHMM, PosteriorHMM, Autoregressive)
+    for kind in (
+        Uniform,
+        Unigram,
+        CacheUnigram,
+        NGram,
+        HMM,
+        InputHMM,
+        VariationalHMM,
+        BayesianHMM,
+        PosteriorHMM,
+        LDA,
+        SyntaxTopics,
+        Autoregressive,
+    )
 }
 """What can be loaded from a folder, by name."""
 
-NETWORKS: dict[str, type[Network]] = {kind.__name__: kind for kind in (RNN, GRU, LSTM, Transformer)}
+NETWORKS: dict[str, type[Network]] = {kind.__name__: kind for kind in (RNN, UpdateGateRNN, GRU, LSTM, Transformer)}
 """What `Autoregressive` can be loaded with, by name."""

@@ -135,13 +135,28 @@ class Autoregressive(Model):
     def advance(self, state: NetworkState, values: Shaped[Tensor, "N *D"]) -> NetworkState:
         return [net(net.read(values[:, None]), memory) for net, (_, memory) in zip(self.nets, state, strict=True)]
 
+    def state_after(self, values: Shaped[Tensor, "N T *D"]) -> NetworkState:
+        """One parallel pass of every network."""
+        after = []
+        for net in self.nets:
+            outputs, memory = net(torch.cat([net.begin(len(values)), net.read(values)], dim=1))
+            after.append((outputs[:, -1:], memory))
+        return after
+
     def select(self, restart: int) -> Autoregressive:
         """The model with that network only; the network is shared, not copied."""
         return type(self)([self.nets[self.check_restart(restart)]])
 
 
 def net_token_log_prob(net: Network, batch: Batch) -> Float[Tensor, "N T"]:
-    """``log p(x_t | x_<t)`` of one network; 0 at padding. The values of the batch have been checked."""
+    """``log p(x_t | x_<t)`` of one network; 0 at padding. The values of the batch have been checked.
+
+    Where no gradient is wanted, long sequences are read in pieces, and the state is carried from one to the next.
+    """
     inputs = torch.cat([net.begin(len(batch.values)), net.read(batch.values[:, :-1])], dim=1)
-    outputs, _ = net(inputs)
-    return net.log_prob(outputs, batch.values).masked_fill(~batch.mask, 0.0)
+    piece = inputs.shape[1] if torch.is_grad_enabled() else net.piece(len(inputs))
+    state, terms = None, []
+    for begin in range(0, inputs.shape[1], piece):
+        outputs, state = net(inputs[:, begin : begin + piece], state)
+        terms.append(net.log_prob(outputs, batch.values[:, begin : begin + piece]))
+    return torch.cat(terms, dim=1).masked_fill(~batch.mask, 0.0)

@@ -7,6 +7,8 @@ sampled. `Model` is the base class that most models use: give it an `emission`, 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -89,16 +91,40 @@ def restart_seed(seed: int, restart: int) -> int:
     return int(np.random.SeedSequence([seed, restart]).generate_state(1, np.uint64)[0] >> 1)
 
 
+def training_modules(model: object) -> list[nn.Module]:
+    """The modules of the model that are in training mode."""
+    return [module for module in model.modules() if module.training] if isinstance(model, nn.Module) else []
+
+
+@contextmanager
+def evaluating(modules: list[nn.Module]) -> Iterator[None]:
+    """Evaluation mode for modules in training mode, and after that training mode again."""
+    try:
+        for module in modules:
+            module.training = False
+        yield
+    finally:
+        for module in modules:
+            module.training = True
+
+
+def evaluation_mode(model: object) -> AbstractContextManager[None]:
+    """Evaluation mode for every module of the model, and after that the mode each was in."""
+    return evaluating(training_modules(model))
+
+
 class Model(nn.Module):
     """Base class of the models in this package. See `SequenceModel` for what a subclass has to write.
 
     Attributes:
         emission: the family of the observations. It says what they may be, and it may hold parameters.
+        vocabulary: the digest of the vocabulary of the data that it has seen; None where that is not known.
     """
 
     likelihood: Likelihood = "exact"
     num_restarts: int = 1
     emission: Emission
+    vocabulary: str | None = None
 
     def extra_repr(self) -> str:
         settings = self.config().items()
@@ -130,6 +156,13 @@ class Model(nn.Module):
 
     def advance(self, state: State, values: Shaped[Tensor, "N *D"]) -> State:
         raise NotImplementedError
+
+    def state_after(self, values: Shaped[Tensor, "N T *D"]) -> State:
+        """The state after all of `values`, at least one step, were observed from the beginning."""
+        state = self.initial_state(len(values))
+        for step in values.unbind(dim=1):
+            state = self.advance(state, step)
+        return state
 
     def select(self, restart: int) -> Model:
         raise NotImplementedError
@@ -170,13 +203,24 @@ class Model(nn.Module):
             raise InputError(f"the model has {self.num_restarts} restarts; select one first: ps.select(model, r)")
 
     def check_values(self, batch: Batch) -> None:
-        """Raise `InputError` unless all values are observations that this model can score."""
+        """Raise `InputError` unless all values are observations that this model can score.
+
+        The first vocabulary that a model sees is its own, and data of another one are refused: a probability of other
+        words, or of what is left without other stop words, shares no table with it.
+        """
         if not isinstance(batch, Batch):
             remedy = (
                 "call data.batch()" if isinstance(batch, Sequences) else "make one: Sequences.from_list(...).batch()"
             )
             raise InputError(f"received a {type(batch).__name__} where a Batch is expected; {remedy}")
         self.emission.check_values(batch.values)
+        if None not in (batch.vocabulary, self.vocabulary) and batch.vocabulary != self.vocabulary:
+            raise InputError(
+                f"the data are of another vocabulary than the {type(self).__name__} has seen before; expected the same "
+                "one, because only probabilities of the same tokens share a table: take both from one corpus, with one "
+                "level, min_count and list of stop words"
+            )
+        self.vocabulary = self.vocabulary or batch.vocabulary
 
     def check_complete(self, batch: Batch) -> None:
         """Raise `InputError` if an observation is missing: for models that have to see each one to go on."""
@@ -207,6 +251,16 @@ class Model(nn.Module):
         Raises:
             InputError: more than one restart (select one first), or a prefix that does not fit.
         """
+        given = self.check_drawing(num_sequences, max_length, prefix)
+        with evaluation_mode(self):
+            return self._draw(num_sequences, max_length, given, generator)
+
+    def check_drawing(self, num_sequences: int, max_length: int, prefix: ArrayLike | None) -> Shaped[Tensor, "T *D"]:
+        """The prefix as the values of a batch, nothing where there is none.
+
+        Raises:
+            InputError: more than one restart, nothing to draw, or a prefix that does not fit.
+        """
         self.check_single()
         given = self._given(prefix)
         if num_sequences < 1 or max_length < max(1, len(given)):
@@ -214,14 +268,9 @@ class Model(nn.Module):
                 f"received num_sequences {num_sequences}, max_length {max_length} and a prefix of {len(given)}; "
                 "expected at least one sequence, at least as long as the prefix"
             )
-        training = self.training
-        try:
-            return self.eval()._draw(num_sequences, max_length, given, generator)
-        finally:
-            self.train(training)
+        return given
 
-    def _given(self, prefix: ArrayLike | None) -> Shaped[Tensor, "T *D"]:
-        """The prefix as the values of a batch; nothing where there is none."""
+    def _given(self, prefix: ArrayLike | None) -> Tensor:
         if prefix is None or not len(np.asarray(prefix)):
             return torch.empty(0)
         try:
@@ -232,11 +281,10 @@ class Model(nn.Module):
         return batch.values[0]
 
     def _draw(self, num_sequences: int, max_length: int, given: Tensor, generator: torch.Generator | None) -> Sequences:
-        state, drawn = self.initial_state(num_sequences), []
-        for t in range(max_length):
-            known = t < len(given)
-            values = given[t].expand(num_sequences, *given.shape[1:]) if known else self.draw_next(state, generator)
-            drawn.append(values)
-            if t + 1 < max_length:
-                state = self.advance(state, values)
+        drawn = [one.expand(num_sequences, *given.shape[1:]) for one in given]
+        state = self.state_after(torch.stack(drawn, dim=1)) if drawn else self.initial_state(num_sequences)
+        while len(drawn) < max_length:
+            drawn.append(self.draw_next(state, generator))
+            if len(drawn) < max_length:
+                state = self.advance(state, drawn[-1])
         return Sequences.from_list(torch.stack(drawn, dim=1).cpu().numpy())

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from probseq.data.sequences import Sequences, check_sequences
+from probseq.data.batch import Batch
+from probseq.data.sequences import Sequences
 from probseq.errors import InputError, check_whole, unknown
 from probseq.models.emissions import Emission
+from probseq.models.guided import OBJECTIVE, Guided
 from probseq.models.hmm import HMM
 from probseq.models.posterior_hmm import PosteriorHMM
 from probseq.models.variational import VariationalHMM
 from probseq.types import Array
+
+if TYPE_CHECKING:
+    from probseq.models.guides import OwnNoise
 
 GUIDE_NAMES = ("mean_field", "structured")
 _SCALE = 0.1  # standard deviation of every coordinate at the start, as a belief that rests on 100 observations has
 _MAX_COORDINATES = 1000  # whose covariance has a million numbers
 
 
-class BayesianHMM(VariationalHMM):
+class BayesianHMM(Guided, VariationalHMM):
     r"""Hidden Markov model with a posterior over its parameters, fitted with `probseq.svi` or `probseq.nuts`.
 
     The posterior is approximated by a family q, the guide, and the objective is the evidence lower bound
@@ -69,7 +73,7 @@ class BayesianHMM(VariationalHMM):
         torch.Size([3])
     """
 
-    objective = "evidence lower bound per token (nats), estimated"
+    objective = OBJECTIVE
 
     def __init__(
         self,
@@ -113,55 +117,17 @@ class BayesianHMM(VariationalHMM):
             if not name.startswith(known) and unused not in name:
                 yield name, parameter
 
-    def elbo(
-        self, data: Sequences, max_tokens: int = 2**16, *, num_particles: int = 100, seed: int = 0
-    ) -> Float[Tensor, "R"]:
-        """``(R,)``: an estimate of the evidence lower bound of these data, in nats.
-
-        Args:
-            data: the sequences.
-            max_tokens: padded tokens in one batch; changes memory, not the result.
-            num_particles: draws of the parameters; the error falls with their square root.
-            seed: of the draws.
-
-        Raises:
-            InputError: no data, data that the model cannot score, no draw, or a start that no fit has made yet.
-        """
-        return self.elbo_draws(data, max_tokens, num_particles=num_particles, seed=seed).mean(dim=0)
-
-    @torch.no_grad()
-    def elbo_draws(
-        self, data: Sequences, max_tokens: int = 2**16, *, num_particles: int = 100, seed: int = 0
+    def guide_bound(
+        self, batch: Batch, noise: OwnNoise, num_sequences: int | None = None, num_particles: int = 1
     ) -> Float[Tensor, "S R"]:
-        """``(S, R)``: what each draw of the parameters says of the bound; `elbo` is the mean, and this its error.
-
-        Arguments and exceptions are those of `elbo`.
-        """
         from probseq.models import guides  # loads Pyro
 
-        self.check_data(data)
-        check_whole("num_particles", num_particles)
-        self._check_initialized()
-        total = torch.zeros(num_particles, self.num_restarts, dtype=torch.float64, device=self.device)
-        for batch in data.batches(max_tokens, device=self.device):
-            noise = guides.OwnNoise(self.numbers, seed)  # the same draws for every batch
-            part = guides.elbo(self, batch, noise, len(data), num_particles)
-            total += part.double() * len(batch.lengths) / len(data)
-        return total
+        return guides.elbo(self, batch, noise, num_sequences, num_particles)
 
     def check_data(self, data: Sequences) -> None:
-        """Raise `InputError` unless there is something to score; Pyro would add its trace to what is raised later."""
-        check_sequences(data, "data")
-        for batch in data.batches():
-            self.check_values(batch)
+        super().check_data(data)
         if data.states is not None:
             self.check_known(int(data.states.max()))
-
-    def _check_initialized(self) -> None:
-        if not self.initialized:
-            raise InputError(
-                f"the model has no posterior yet: its start, {self.start!r}, is made from data; fit it with svi first"
-            )
 
     def posterior(self, num_draws: int = 100, seed: int = 0) -> PosteriorHMM:
         """Draws from the guide of each restart, and the average of their likelihoods.
@@ -174,7 +140,7 @@ class BayesianHMM(VariationalHMM):
             InputError: fewer than one draw, a negative seed, or a start that no fit has made yet.
         """
         check_whole("num_draws", num_draws)
-        self._check_initialized()
+        self.check_initialized()
         if self.guide == "mean_field":
             return super().posterior(num_draws, seed)
         from probseq.models import guides, hmm_priors  # loads Pyro

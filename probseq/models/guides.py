@@ -188,9 +188,13 @@ class RestartELBO(Trace_ELBO):  # type: ignore[misc]
             for trace, sign in zip(traces, (1, -1), strict=True):
                 sites = [node for node in trace.nodes.values() if node["type"] == "sample"]
                 terms = [node["log_prob"] for node in sites]
-                total = total + sum(sign * term.reshape(-1, term.shape[-1]).sum(0) for term in terms)
+                total = total + sum(sign * self._of_restarts(term) for term in terms)
             draws.append(total)
         return torch.stack(draws)
+
+    def _of_restarts(self, term: Tensor) -> Tensor:
+        """``(R,)``: the sum over all other plates, of which restarts are the innermost."""
+        return term.reshape(-1, term.shape[-1]).sum(0)
 
 
 def elbo(model: Any, batch: Batch, noise: OwnNoise, num_sequences: int | None = None, num_particles: int = 1) -> Tensor:

@@ -15,6 +15,8 @@ from probseq.models import emissions
 from probseq.models.emissions import Categorical, Emission
 from probseq.models.emissions.reals import location_and_scale
 
+_PIECE, _PIECE_TOKENS = 512, 2**14  # tokens of one sequence, and of all, that are in memory at once, about
+
 
 class Network(nn.Module):
     r"""A state that is computed, and P outputs that an emission family turns into a distribution of what comes next.
@@ -69,6 +71,10 @@ class Network(nn.Module):
             state: what an earlier call returned; None at the beginning.
         """
         raise NotImplementedError
+
+    def piece(self, num_sequences: int) -> int:
+        """How many tokens of so many sequences are read at once where sequences are long and memory counts."""
+        return max(_PIECE, _PIECE_TOKENS // num_sequences)
 
     def config(self) -> dict[str, Any]:
         """Plain values (JSON) of the constructor."""

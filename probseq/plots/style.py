@@ -158,9 +158,10 @@ def family(model: object) -> Literal["baseline", "stochastic", "deterministic"]:
 
 def is_counted(model: object) -> bool:
     """Whether a model is fitted by counting, so that there is no course to show."""
+    from probseq.models.cache import CacheUnigram
     from probseq.models.ngram import NGram, Uniform, Unigram
 
-    return isinstance(model, (Uniform, Unigram, NGram))
+    return isinstance(model, (Uniform, Unigram, CacheUnigram, NGram))
 
 
 def symbol_label(symbol: object) -> str:

@@ -13,6 +13,7 @@ from probseq.report.figures import figures
 from probseq.report.numbers import decimals, duration, listing
 from probseq.report.restarts import restart_notes, restart_rows, sensitivities
 from probseq.report.states import describe_states
+from probseq.report.topics import describe_topics
 from probseq.restarts import TOLERANCE
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def _content(run: Run) -> dict[str, Any]:
     """Everything that the template reads."""
     comparison, corpus = run.comparison, run.corpus
     names, states, restarts_of = comparison.ranking, describe_states(run), sensitivities(run)
+    topics = describe_topics(run)
     likelihoods = {comparison.test[name].likelihood for name in names}
     restarts = sum(comparison.models[name].num_restarts for name in names)
     return {
@@ -64,7 +66,7 @@ def _content(run: Run) -> dict[str, Any]:
         "density": any(comparison.test[name].density for name in names),
         "families": {family(comparison.models[name]) for name in names},
         "bounds": "lower bound" in likelihoods,
-        "estimates": "estimate" in likelihoods,
+        "estimates": run.comparison.uncertainty,
         "ranking": tables.ranking(run),
         "fits": tables.fits(run),
         "objectives": tables.objectives(run),
@@ -74,12 +76,13 @@ def _content(run: Run) -> dict[str, Any]:
         "single": listing([name for name in names if comparison.models[name].num_restarts == 1]),
         "samples": _samples(run),
         "states": states,
+        "topics": topics,
         "max_drawn": MAX_STATES,
         "symbols": _symbols(run),
         "restarts": restart_rows(restarts_of),
         "restart_notes": restart_notes(restarts_of),
         "tolerance": f"{TOLERANCE:g}",
-        "figures": figures(run, states, restarts_of),
+        "figures": figures(run, states, restarts_of, topics),
         "study": _study(run),
         "longest": int(max(part.lengths.max() for part in corpus.parts.values())),
     }

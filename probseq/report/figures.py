@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from probseq.data.corpus import Corpus
     from probseq.plots.style import Floats
     from probseq.report.states import States
+    from probseq.report.topics import Topics
     from probseq.restarts import Sensitivity
     from probseq.study import Run
 
@@ -31,7 +32,9 @@ _STEPS = 300  # of a series, in a figure
 _LINES = 12  # restarts whose parameters are drawn
 
 
-def figures(run: Run, states: States | None, restarts: dict[str, Sensitivity]) -> dict[str, Markup]:
+def figures(
+    run: Run, states: States | None, restarts: dict[str, Sensitivity], topics: Topics | None
+) -> dict[str, Markup]:
     """SVG by name; one that has nothing to show is missing."""
     comparison = run.comparison
     names, unit = comparison.ranking, comparison_unit(comparison)
@@ -55,11 +58,29 @@ def figures(run: Run, states: States | None, restarts: dict[str, Sensitivity]) -
         drawn["states"] = _both(
             _states_plot(run, states), "states", f"The states of {states.name}", " ".join(states.sentences)
         )
-    drawn |= _of_restarts(run, states, restarts)
+    drawn |= _of_restarts(run, states, restarts) | _of_topics(topics)
     if not run.corpus.is_symbolic:
         drawn["samples"] = _both(
             lambda width: plots.plot_samples(sampled_series(run), run.comparison.models, run.corpus.columns, width),
             "samples", "A series drawn from each model", "The test data first, then one draw from each model.",
+        )  # fmt: skip
+    return drawn
+
+
+def _of_topics(topics: Topics | None) -> dict[str, Markup]:
+    if topics is None:
+        return {}
+    reading = topics.reading
+    drawn = {
+        "topics": _both(
+            lambda width: plots.plot_topic_map(reading, width), "topics", f"The topics of {topics.name} on a map",
+            "Like topics are near one another; the area of a circle is a topic's share of all words.",
+        )
+    }  # fmt: skip
+    if reading.spans is not None:
+        drawn["time"] = _both(
+            lambda width: plots.plot_topics_over_time(reading, width), "time", f"The topics of {topics.name} in time",
+            "The share of each topic among the words of each span of years.",
         )  # fmt: skip
     return drawn
 

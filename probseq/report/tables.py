@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _REASONS = {
     "converged": "converged",
     "max_steps": "step limit",
+    "max_tokens": "token limit",
     "max_seconds": "time limit",
     "early_stopping": "validation stopped improving",
     "decreased": "objective fell",
@@ -106,7 +107,7 @@ def _fit(run: Run, name: str, fit: Fit[Any]) -> FitRow:
     low, high = int(fit.num_steps.min()), int(fit.num_steps.max())
     steps = f"{low:,}" if low == high else f"{low:,} – {high:,}"
     if counted:
-        steps = f"counted, order {fit.details['order']}" if "order" in fit.details else "counted"
+        steps = "".join(["counted", *(f", {what} {value:.4g}" for what, value in fit.details.items())])
     drawn = is_drawn(fit)
     reasons = [] if counted or drawn else Counter(fit.stop_reason).most_common()
     return FitRow(

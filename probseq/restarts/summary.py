@@ -12,7 +12,7 @@ from probseq.data.sequences import Sequences
 from probseq.errors import InputError
 from probseq.evaluate import Score, evaluate
 from probseq.inference.run import Fit
-from probseq.models.base import SequenceModel
+from probseq.models.base import Model, SequenceModel
 
 TOLERANCE = 1e-3
 """Nats per token: a restart this near the best has found it. What a restart has found means this everywhere."""
@@ -179,4 +179,7 @@ def select(model: SequenceModel, restart: int) -> SequenceModel:
     Raises:
         InputError: `restart` is not one of the R restarts.
     """
-    return model.select(restart)
+    chosen = model.select(restart)
+    if isinstance(chosen, Model):
+        chosen.vocabulary = getattr(model, "vocabulary", None)
+    return chosen

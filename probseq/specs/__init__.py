@@ -11,22 +11,28 @@ from pydantic import Field
 
 from probseq.specs.base import BaseSpec, Count, Settings
 from probseq.specs.bayesian import NutsHMMSpec, SVIHMMSpec, VBHMMSpec
-from probseq.specs.counts import NGramSpec, UniformSpec, UnigramSpec
-from probseq.specs.networks import GRUSpec, LSTMSpec, RNNSpec, TransformerSpec
+from probseq.specs.counts import CacheSpec, NGramSpec, UniformSpec, UnigramSpec
+from probseq.specs.networks import GRUSpec, LSTMSpec, RNNSpec, TransformerSpec, UpdateGateSpec
 from probseq.specs.stochastic import HMMSpec, IIDSpec
+from probseq.specs.syntax_topics import SyntaxTopicsSpec
+from probseq.specs.topics import LDASpec
 
 __all__ = ["KINDS", "BaseSpec", "Count", "ModelSpec", "Settings"]
 
 ModelSpec = Annotated[
     UniformSpec
     | UnigramSpec
+    | CacheSpec
     | NGramSpec
     | IIDSpec
     | HMMSpec
+    | LDASpec
+    | SyntaxTopicsSpec
     | VBHMMSpec
     | SVIHMMSpec
     | NutsHMMSpec
     | RNNSpec
+    | UpdateGateSpec
     | GRUSpec
     | LSTMSpec
     | TransformerSpec,

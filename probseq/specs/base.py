@@ -16,7 +16,7 @@ from probseq.models.emissions import Emission
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 
-_UNLIMITED_STEPS = 10**6  # where only seconds are given
+_UNLIMITED_STEPS = 10**6  # where only another budget is given
 
 
 class Settings(BaseModel):
@@ -31,8 +31,10 @@ class BaseSpec(Settings):
     @model_validator(mode="before")
     @classmethod
     def _seconds_alone(cls, values: Any) -> Any:
-        """A budget in seconds alone is not cut short by the default number of steps."""
-        if isinstance(values, dict) and values.get("seconds") is not None and "num_steps" in cls.model_fields:
+        """A budget in seconds or tokens alone is not cut short by the default number of steps."""
+        if not isinstance(values, dict) or "num_steps" not in cls.model_fields:
+            return values
+        if any(values.get(budget) is not None for budget in ("seconds", "num_tokens")):
             return {"num_steps": _UNLIMITED_STEPS, **values}
         return values
 

@@ -11,6 +11,7 @@ from probseq.errors import InputError
 from probseq.inference.counts import fit_counts
 from probseq.inference.run import Fit
 from probseq.models.base import Model
+from probseq.models.cache import CacheUnigram
 from probseq.models.ngram import NGram, Uniform, Unigram
 from probseq.specs.base import BaseSpec, Count, Positive
 
@@ -22,7 +23,7 @@ class CountSpec(BaseSpec):
         return fit_counts(model, corpus.train, corpus.validation)
 
 
-def _num_symbols(spec: BaseSpec, corpus: Corpus) -> int:
+def num_symbols(spec: BaseSpec, corpus: Corpus) -> int:
     """V.
 
     Raises:
@@ -44,7 +45,7 @@ class UniformSpec(CountSpec):
     kind: Literal["uniform"] = "uniform"
 
     def build(self, corpus: Corpus, seed: int) -> Model:
-        return Uniform(_num_symbols(self, corpus))
+        return Uniform(num_symbols(self, corpus))
 
 
 class UnigramSpec(CountSpec):
@@ -54,7 +55,17 @@ class UnigramSpec(CountSpec):
     concentration: Positive = Field(1.0, description="added to every count")
 
     def build(self, corpus: Corpus, seed: int) -> Model:
-        return Unigram(_num_symbols(self, corpus), concentration=self.concentration)
+        return Unigram(num_symbols(self, corpus), concentration=self.concentration)
+
+
+class CacheSpec(CountSpec):
+    """A unigram interpolated with the document's own past counts; the weight of the past is chosen on validation."""
+
+    kind: Literal["cache"] = "cache"
+    concentration: Positive = Field(1.0, description="added to every count")
+
+    def build(self, corpus: Corpus, seed: int) -> Model:
+        return CacheUnigram(num_symbols(self, corpus), concentration=self.concentration)
 
 
 class NGramSpec(CountSpec):
@@ -64,4 +75,4 @@ class NGramSpec(CountSpec):
     max_order: Count = Field(8, description="the highest order that is tried")
 
     def build(self, corpus: Corpus, seed: int) -> Model:
-        return NGram(_num_symbols(self, corpus), max_order=self.max_order)
+        return NGram(num_symbols(self, corpus), max_order=self.max_order)

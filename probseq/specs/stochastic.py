@@ -20,6 +20,7 @@ class EMBudget(EmissionSpec):
 
     num_restarts: Count = Field(10, description="runs from different starting points, all kept")
     accelerate: bool = Field(False, description="extrapolate EM's steps (SQUAREM); the objective still never falls")
+    minibatch: Count | None = Field(None, description="sequences of one EM step; default: all, and with that exact EM")
     tol: Annotated[float, Field(ge=0)] = Field(1e-6, description="stop at a smaller gain, relative to the objective")
     num_steps: Count = Field(200, description="EM steps at most; a million where only seconds is set")
     seconds: Positive | None = Field(None, description="wall-clock budget of all restarts together")
@@ -31,6 +32,8 @@ class EMBudget(EmissionSpec):
             num_steps=self.num_steps,
             tol=self.tol,
             accelerate=self.accelerate,
+            minibatch=self.minibatch,
+            seed=seed,
             seconds=self.seconds,
             device=device,
             progress=progress,

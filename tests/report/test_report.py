@@ -119,6 +119,7 @@ def test_bounds_and_estimates_are_marked_and_explained() -> None:
     assert "<td>–</td><td>lower bound</td>" in row[0]
     assert "A bound has no perplexity" in html
     assert "was estimated by sampling" in html
+    assert "in nats per token: gru unknown and unknown" in html
 
 
 def test_failures_are_visible() -> None:
