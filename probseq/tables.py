@@ -42,8 +42,6 @@ def print_run(run: Run) -> None:
     _print(table)
     for note in run.comparison.notes():
         print(note)
-    if run.comparison.uncertainty:
-        print(f"standard error and drift of the estimates, nats/{token}: {run.comparison.uncertainty}")
     for name, fit in run.fits.items():
         for problem in fit.details.get("problems", []):
             print(f"{name}: {problem}")
