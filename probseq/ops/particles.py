@@ -6,8 +6,8 @@ the labels of the words so far, of which only the last class c and the counts n 
 weights W,
 
 .. math::
-    \hat p(x_t \mid x_{<t}) = \sum_i W_i \Big[ A_{c_i 0} \sum_k \frac{n_{ik} + \alpha_k}{n_{i\cdot} + \alpha_\cdot}
-    \, \phi_{k, x_t} + \sum_{c > 0} A_{c_i c} \, \psi_{c, x_t} \Big]
+    \hat p(x_t \mid x_{<t}) = \sum_i W_i [ A_{c_i 0} \sum_k \frac{n_{ik} + \alpha_k}{n_{i\cdot} + \alpha_\cdot}
+    \, \phi_{k, x_t} + \sum_{c > 0} A_{c_i c} \, \psi_{c, x_t} ]
 
 Then weights are multiplied by each particle's own term, and its label is drawn given the word. When the effective
 sample size is below half the particles, they are resampled (systematically). After every fourth word, and less often

@@ -19,7 +19,7 @@ def npmi_coherence(words: ArrayLike, reference: Sequences, window: int | None = 
     r"""Normalized pointwise mutual information of the top words of each topic, averaged over their pairs.
 
     .. math::
-        \text{NPMI}(v, w) = \log \frac{p(v, w) + \epsilon}{p(v) \, p(w)} \Big/ -\log \left(p(v, w) + \epsilon\right)
+        \text{NPMI}(v, w) = \frac{\log (p(v, w) + \epsilon) - \log (p(v) \, p(w))}{-\log (p(v, w) + \epsilon)}
 
     p counts windows: all runs of so many words inside a document, moved on word by word, in which a word (or both)
     occurs at least once; a shorter document is one window. It is 1 for words that occur together only, 0 for
