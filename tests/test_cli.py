@@ -230,6 +230,28 @@ def test_data_commands():
     assert "train" in succeeds("data", "info", "casino")
 
 
+def test_draws_that_cannot_be_trusted_say_so_in_the_terminal_and_in_the_report(here):
+    study = """
+[data]
+corpus = "casino"
+num_sequences = 20
+length = 10
+[models.nuts]
+kind = "nuts-hmm"
+num_states = 2
+num_samples = 4
+num_warmup = 4
+"""
+    (here / "nuts.toml").write_text(study)
+    output, page = succeeds("compare", "nuts.toml", "--out", "out"), (here / "out" / "report.html").read_text()
+    assert "so many draws: nuts 8" in output
+    for text in (output, page):
+        assert "nuts: " in text.replace("<strong>nuts</strong>", "nuts")
+        assert "R-hat" in text
+    assert "drawn, not maximized" in page
+    assert "Made as large as possible by nuts" not in page
+
+
 def test_ctrl_c_writes_the_run_and_exits_with_130(here, monkeypatch):
     import signal
 
