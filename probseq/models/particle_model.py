@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from probseq.data.batch import Batch
 from probseq.models.base import Model
+from probseq.models.emissions import Categorical
 from probseq.ops import particles
 from probseq.types import Likelihood, TokenLogProb
 
@@ -25,6 +28,20 @@ class ParticleModel(Model):
     num_particles: int
     num_replicates: int
     seed: int
+    initialized: bool
+    _symbols: int
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        arguments = {k: v for k, v in config.items() if k != "initialized"}
+        model = cls(**{**arguments, "dtype": getattr(torch, config["dtype"])})
+        model.initialized = config["initialized"]
+        return model
+
+    @property
+    def emission(self) -> Categorical:  # type: ignore[override]
+        """The family of the observations; what it needs to know is part of the model."""
+        return Categorical(self._symbols)
 
     @property
     def source(self) -> particles.Source:

@@ -121,18 +121,6 @@ class SyntaxTopics(VariationalSyntaxTopics):
         dtype = str(self.log_alpha.dtype).removeprefix("torch.")
         return {**{name: getattr(self, name) for name in (*names, *more)}, **self.prior, "dtype": dtype}
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> SyntaxTopics:
-        arguments = {k: v for k, v in config.items() if k != "initialized"}
-        model = cls(**{**arguments, "dtype": getattr(torch, config["dtype"])})
-        model.initialized = config["initialized"]
-        return model
-
-    @property
-    def emission(self) -> Categorical:  # type: ignore[override]
-        """The family of the observations; its parameters are those of topics and classes."""
-        return Categorical(self._symbols)
-
     @property
     def topics(self) -> Float[Tensor, "R K V"]:
         """``(R, K, V)``: the probability of each word in each topic, its posterior mean."""
@@ -189,7 +177,7 @@ class SyntaxTopics(VariationalSyntaxTopics):
     def take(self, restarts: Sequence[int]) -> SyntaxTopics:
         """A copy with these restarts, in this order."""
         rows = torch.as_tensor(restarts, device=self.device)
-        new = type(self).from_config({**self.config(), "num_restarts": len(restarts)}).to(self.device)
+        new: SyntaxTopics = type(self).from_config({**self.config(), "num_restarts": len(restarts)}).to(self.device)
         new.load_state_dict({name: value.data[rows] for name, value in self.named_parameters()})
         new.numbers = [self.numbers[r] for r in restarts]
         new._memory = self._memory.take(rows)

@@ -177,18 +177,6 @@ class LDA(Guided, VariationalTopics, ParticleModel):
             "initialized": self.initialized,
         }
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> LDA:
-        arguments = {k: v for k, v in config.items() if k != "initialized"}
-        model = cls(**{**arguments, "dtype": getattr(torch, config["dtype"])})
-        model.initialized = config["initialized"]
-        return model
-
-    @property
-    def emission(self) -> Categorical:  # type: ignore[override]
-        """The family of the observations; its parameters are those of the topics."""
-        return Categorical(self._symbols)
-
     @property
     def num_parameters(self) -> int:
         """Free probabilities of the topics, and alpha, where a fit may change them."""
@@ -235,7 +223,7 @@ class LDA(Guided, VariationalTopics, ParticleModel):
     def take(self, restarts: Sequence[int]) -> LDA:
         """A copy with these restarts, in this order."""
         rows = torch.as_tensor(restarts, device=self.device)
-        new = type(self).from_config({**self.config(), "num_restarts": len(restarts)}).to(self.device)
+        new: LDA = type(self).from_config({**self.config(), "num_restarts": len(restarts)}).to(self.device)
         new.load_state_dict({name: value.data[rows] for name, value in self.named_parameters()})
         new.numbers = [self.numbers[r] for r in restarts]
         new._remember(self, rows)

@@ -12,10 +12,10 @@ from probseq.inference.em import em
 from probseq.inference.run import Fit
 from probseq.models.base import Model
 from probseq.models.hmm import HMM
-from probseq.specs.base import Count, EmissionSpec, Positive
+from probseq.specs.base import BaseSpec, Count, EmissionSpec, Positive
 
 
-class EMBudget(EmissionSpec):
+class EMBudget(BaseSpec):
     """How long EM runs, for every kind that it fits."""
 
     num_restarts: Count = Field(10, description="runs from different starting points, all kept")
@@ -40,7 +40,7 @@ class EMBudget(EmissionSpec):
         )
 
 
-class EMSpec(EMBudget):
+class EMSpec(EMBudget, EmissionSpec):
     """What the kinds share that are fitted by EM.
 
     The concentrations are those of Dirichlet priors. A little above 1, so that a symbol or a step that training never
