@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from probseq.data.sequences import Sequences
-from probseq.inference.topics import Tokens, _polya_step
+from probseq.inference.topics import Tokens, polya_step
 from probseq.models.base import restart_seed
 from probseq.models.syntax_topics import SyntaxTopics
 from probseq.ops.chain_compiled import in_threads
@@ -70,10 +70,10 @@ def gibbs(model: SyntaxTopics, tokens: Tokens, number: int, r: int) -> Start:
     for number, key in enumerate(keys):
         sweep(tokens.offsets, tokens.words, weight, label, alpha, eta, gamma, by_document, by_word, total, steps, key)
         if number % _LEARN_EVERY == 0:
-            alpha = _polya_step(by_document, alpha)
+            alpha = polya_step(by_document, alpha)
             for part, columns in enumerate((by_word[:, :size], by_word[:, size:])):
                 if columns.shape[1]:
-                    eta[part] = _polya_step(columns.T, np.full(model.num_symbols, eta[part])).mean()
+                    eta[part] = polya_step(columns.T, np.full(model.num_symbols, eta[part])).mean()
         if number >= _SWEEPS - _AVERAGED:
             mean_words += by_word / _AVERAGED
             mean_steps += steps / _AVERAGED

@@ -137,14 +137,14 @@ def _learn(
 ) -> tuple[Floats, float]:
     """Priors under which the counts are more probable; those that are fixed stay."""
     if "alpha" not in model.fixed:
-        alpha = _polya_step(by_document, alpha)
+        alpha = polya_step(by_document, alpha)
         alpha = np.full_like(alpha, alpha.mean()) if model.symmetric else alpha
     if "eta" not in model.fixed:
-        eta = float(_polya_step(by_word.T, np.full(len(by_word), eta)).mean())
+        eta = float(polya_step(by_word.T, np.full(len(by_word), eta)).mean())
     return alpha, eta
 
 
-def _polya_step(counts: NDArray[np.floating[Any]], alpha: Floats) -> Floats:
+def polya_step(counts: NDArray[np.floating[Any]], alpha: Floats) -> Floats:
     """One step of Minka's fixed point for the Dirichlet distribution behind rows of counts; 0 becomes a little more.
 
     Reference:

@@ -13,6 +13,7 @@ from probseq.data.batch import Batch
 from probseq.data.sequences import Sequences
 from probseq.errors import InputError, unknown
 from probseq.models.base import restart_generator
+from probseq.models.document_memory import DocumentMemory
 from probseq.models.emissions import Categorical
 from probseq.models.guided import Guided
 from probseq.models.particle_model import ParticleModel
@@ -122,6 +123,7 @@ class LDA(Guided, VariationalTopics, ParticleModel):
         self._symbols = Categorical(num_symbols).num_symbols
         self.numbers = list(range(num_restarts))  # each restart's number, from which its starting point is drawn
         self.initialized = start in ("random", "parameters")
+        self._memory = DocumentMemory()
         self._forget()
         self._priors = (_check_prior("alpha", alpha, num_topics), _check_prior("eta", eta, 1))
         shape = torch.full((num_topics, num_symbols), _EVENNESS, dtype=torch.float64)
@@ -226,7 +228,8 @@ class LDA(Guided, VariationalTopics, ParticleModel):
         new: LDA = type(self).from_config({**self.config(), "num_restarts": len(restarts)}).to(self.device)
         new.load_state_dict({name: value.data[rows] for name, value in self.named_parameters()})
         new.numbers = [self.numbers[r] for r in restarts]
-        new._remember(self, rows)
+        new._memory = self._memory.take(rows)
+        new._documents.update(self._documents)
         return new
 
     def put(self, restarts: Sequence[int], other: LDA) -> None:
@@ -234,7 +237,7 @@ class LDA(Guided, VariationalTopics, ParticleModel):
         rows, given = torch.as_tensor(restarts, device=self.device), dict(other.named_parameters())
         for name, value in self.named_parameters():
             value.data[rows] = given[name].data
-        self._recall(other, rows)
+        self._memory.put(rows, other._memory)
 
     # The statement of the model
 

@@ -9,15 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from probseq.data.batch import Batch, Identity
+from probseq.data.batch import Batch
 from probseq.models.base import Model
+from probseq.models.document_memory import DocumentMemory
 from probseq.ops import topics
 
-_STEPS, _STEPS_AGAIN = (
-    20,
-    5,
-)  # of inference in a document, at most: in the first pass, and from where the last one ended
-_KNOWLEDGE = ("_kept", "_memory", "_documents")  # what is found again where it is lost
+_STEPS, _STEPS_AGAIN = 20, 5  # of inference in a document, at most: at first, and from where the last one ended
+_KNOWLEDGE = ("_kept", "_documents")  # what is found again where it is lost
 
 
 class Statistics(NamedTuple):
@@ -27,13 +25,6 @@ class Statistics(NamedTuple):
     words: Float[Tensor, "R K V"]  # expected number of times that each word came from each topic
     log_theta: Float[Tensor, "R K"]  # sum of E log theta
     documents: Float[Tensor, "R"]  # their number
-
-
-class _Memory(NamedTuple):
-    """What is known of a batch from pass to pass: E-steps begin where the last one ended, so that no bound falls."""
-
-    gamma: Tensor  # (R, N, K) at the last M-step
-    found: Tensor  # by the last E-step
 
 
 class VariationalTopics(Model):
@@ -52,7 +43,7 @@ class VariationalTopics(Model):
     log_alpha: nn.Parameter
     log_eta: nn.Parameter
     _kept: tuple[Tensor, Tensor, Tensor] | None
-    _memory: WeakKeyDictionary[Identity, _Memory]
+    _memory: DocumentMemory
     _documents: WeakKeyDictionary[Batch, topics.Documents]
 
     @property
@@ -98,12 +89,12 @@ class VariationalTopics(Model):
     @torch.no_grad()
     def e_step(self, batch: Batch) -> Statistics:
         """Bound of each document, and expected counts under the present topics."""
-        docs, known = self._counted(batch), self._memory.get(batch.identity)
-        gamma = topics.uniform_gamma(docs, self.alpha.double()) if known is None else known.gamma
-        steps = _STEPS if known is None else _STEPS_AGAIN
+        docs, begin, steps = self._counted(batch), self._memory.begin(batch), _STEPS_AGAIN
+        if begin is None:
+            begin, steps = topics.uniform_gamma(docs, self.alpha.double()), _STEPS
         weight = self._posterior()[0].exp().transpose(1, 2).contiguous()
-        found = topics.infer(docs, weight, self.alpha, gamma, batch.weights, num_steps=steps)
-        self._memory[batch.identity] = _Memory(gamma, found.gamma)
+        found = topics.infer(docs, weight, self.alpha, begin, batch.weights, num_steps=steps)
+        self._memory.note(batch, begin, found.gamma)
         log_theta = found.gamma.digamma() - found.gamma.sum(dim=-1, keepdim=True).digamma()
         return Statistics(
             found.bound,
@@ -131,9 +122,7 @@ class VariationalTopics(Model):
     @torch.no_grad()
     def m_step(self, statistics: Statistics) -> None:
         """Set every part that is not fixed to what maximizes the bound, one after the other."""
-        sound = (statistics.documents > 0)[:, None, None]
-        for one, known in list(self._memory.items()):
-            self._memory[one] = known._replace(gamma=torch.where(sound, known.found, known.gamma))
+        self._memory.accept(statistics.documents > 0)
         if "topics" not in self.fixed:
             self.log_concentration.copy_((self.eta[..., None] + statistics.words).log())
         if "eta" not in self.fixed:
@@ -156,8 +145,8 @@ class VariationalTopics(Model):
         return total
 
     def _forget(self) -> None:
-        """Know nothing of any batch."""
-        self._kept, self._memory, self._documents = None, WeakKeyDictionary(), WeakKeyDictionary()
+        """Drop what is computed again where it is missing."""
+        self._kept, self._documents = None, WeakKeyDictionary()
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in _KNOWLEDGE}
@@ -165,15 +154,3 @@ class VariationalTopics(Model):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._forget()
-
-    def _remember(self, other: VariationalTopics, rows: Tensor) -> None:
-        """What these restarts of `other` know."""
-        for one, known in other._memory.items():
-            self._memory[one] = _Memory(known.gamma[rows], known.found[rows])
-        self._documents.update(other._documents)
-
-    def _recall(self, other: VariationalTopics, rows: Tensor) -> None:
-        """What the restarts of `other` know, for these of the model's own."""
-        for one, known in other._memory.items():
-            if one in self._memory:
-                self._memory[one].gamma[rows] = known.gamma

@@ -105,7 +105,8 @@ def test_an_m_step_is_a_step_of_length_one_along_the_natural_gradient():
     prior = torch.distributions.Dirichlet(torch.full((3, 12), 0.3, dtype=torch.float64))
     posterior = torch.distributions.Dirichlet(concentration, validate_args=False)
     expected = concentration.digamma() - concentration.sum(dim=-1, keepdim=True).digamma()
-    gamma = next(iter(model._memory.values())).found[0]
+    model._memory.accept(statistics.documents > 0)
+    gamma = model._memory.begin(batch)[0]
     theta = (gamma.digamma() - gamma.sum(dim=-1, keepdim=True).digamma()).exp()  # (N, K)
     words = torch.einsum("nk,knt->nt", theta, expected.exp()[:, batch.values]).log()
     bound = words.sum() - torch.distributions.kl_divergence(posterior, prior).sum()
