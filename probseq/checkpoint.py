@@ -18,6 +18,7 @@ import torch
 
 from probseq.data.vocabulary import Vocabulary
 from probseq.errors import InputError, unknown
+from probseq.inference.checkpointing import make_folder, write_whole
 from probseq.inference.run import Fit
 from probseq.models import MODELS
 from probseq.models.base import Model
@@ -101,27 +102,30 @@ def save(
         vocabulary: what the symbols mean.
         fit: how the model was fitted.
         chosen: the restart that was chosen on validation.
+
+    Raises:
+        InputError: a model of another class than `load` knows, or files that cannot be written; all are written before
+            the first is put in its place, so what was there stays.
     """
     name = type(model).__name__
     if name not in MODELS:
         raise unknown("model class", name, MODELS)
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     # A copy each, because safetensors refuses tensors that share memory (tied weights).
     weights = {key: value.detach().cpu().clone().contiguous() for key, value in model.state_dict().items()}
     content = safetensors.torch.save(weights)
-    (folder / "weights.safetensors").write_bytes(content)
     extras = {
         "vocabulary.json": None if vocabulary is None else {"schema": SCHEMA, **vocabulary.to_dict()},
         "fit.json": None if fit is None else _fit_to_dict(fit),
     }
-    for file, values in extras.items():
-        (folder / file).unlink(missing_ok=True)
-        if values is not None:
-            _write(folder / file, values)
+    written = {file: values for file, values in extras.items() if values is not None}
     document = {"schema": SCHEMA, "class": name, "config": model.config(), "chosen": chosen}
-    document |= {"files": [file for file, values in extras.items() if values is not None]}
-    _write(folder / "model.json", document | {"weights_sha256": hashlib.sha256(content).hexdigest()})
+    document |= {"files": list(written), "weights_sha256": hashlib.sha256(content).hexdigest()}
+    contents = {folder / file: _bytes(values) for file, values in (written | {"model.json": document}).items()}
+    write_whole({folder / "weights.safetensors": content} | contents)
+    for file in extras.keys() - written.keys():  # of an older model
+        (folder / file).unlink(missing_ok=True)
 
 
 def load(folder: str | Path) -> Model | LoadedRun:
@@ -289,5 +293,5 @@ def _read(path: Path, members: Mapping[str, type]) -> dict[str, Any]:
     return document
 
 
-def _write(path: Path, document: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(plain(document), allow_nan=False) + "\n", encoding="utf-8")
+def _bytes(document: Mapping[str, Any]) -> bytes:
+    return (json.dumps(plain(document), allow_nan=False) + "\n").encode()

@@ -1,6 +1,8 @@
 """Models and runs on disk: what comes back is what was saved, and damage is one sentence that names the file."""
 
+import errno
 import json
+import os
 import shutil
 
 import numpy as np
@@ -91,6 +93,30 @@ def test_vocabulary_fit_and_choice_come_back(tmp_path):
     np.testing.assert_array_equal(saved.fit.history, history)
     assert saved.fit.validation is None
     assert (saved.fit.stop_reason, saved.fit.seconds, saved.fit.details) == (fit.stop_reason, 1.5, {"order": 2})
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_disk_that_fills_leaves_the_model_that_was_there(monkeypatch, tmp_path, call):
+    vocabulary = Vocabulary(tuple("abcde"), "symbol")
+    old, new = (Autoregressive.from_seed(lambda: GRU(5, hidden_dim=4), seed=seed) for seed in (0, 1))
+    save(old, tmp_path, vocabulary)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    real, calls = getattr(os, call), []
+
+    def fails(*args):
+        calls.append(1)
+        if call == "replace" or len(calls) == 3:  # of the three files the last
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fails)
+        with pytest.raises(InputError, match=r"cannot write \S+: No space left on device"):
+            save(new, tmp_path, vocabulary)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    save(new, tmp_path)
+    assert torch.equal(load(tmp_path).token_log_prob(DATA.batch()), new.token_log_prob(DATA.batch()))
+    assert not (tmp_path / "vocabulary.json").exists()
 
 
 def test_a_model_of_another_class_is_refused(tmp_path):

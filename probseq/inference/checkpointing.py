@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,28 @@ from torch import Tensor
 from probseq.data.sequences import Sequences
 from probseq.errors import InputError
 
-SCHEMA = 1
+SCHEMA = 2
 _STATE = re.compile(r"step-(\d{8})\.safetensors")
+_RUN, _CLOCK = "run.json", "clock.json"
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that the next steps depend on.
+
+    Attributes:
+        tensors: by name.
+        values: plain values (JSON).
+        seconds: what the clock said.
+    """
+
+    tensors: Mapping[str, Tensor]
+    values: Mapping[str, Any]
+    seconds: float
 
 
 class Checkpoints:
-    """The folder of checkpoints of one run.
+    """The folder of checkpoints of one run. Nothing is written before `begin`.
 
     Args:
         folder: where.
@@ -39,30 +56,37 @@ class Checkpoints:
         resume: go on with the run that the folder holds, instead of beginning one.
 
     Raises:
-        InputError: a folder that holds a run and is not to be resumed, none to resume, another run's, no place to
-            write.
+        InputError: a folder that holds a run and is not to be resumed, none to resume, another run's.
     """
 
     def __init__(self, folder: str | Path, identity: Mapping[str, Any], *, keep: int, resume: bool) -> None:
         self.folder, self.keep = Path(folder), keep
-        identity = json.loads(json.dumps({"schema": SCHEMA, **_finite(identity)}))
-        found = (self.folder / "run.json").exists()
-        if resume:
-            if not found:
-                raise InputError(f"there is no run to resume in {self.folder}; leave resume out, or name its folder")
-            _check_same(self.folder, _read(self.folder / "run.json"), identity)
-        elif found:
+        self.identity = json.loads(json.dumps({"schema": SCHEMA, **_finite(identity)}))
+        found = begun(self.folder)
+        if not found and self.states():
+            raise InputError(f"{self.folder} holds checkpoints, and no {_RUN} that says of what; choose another folder")
+        if found and not resume:
             raise InputError(f"{self.folder} holds the checkpoints of a run; resume it, or choose another folder")
-        else:
-            _make(self.folder)
-            write_whole(self.folder / "run.json", _text(identity))
-        for partial in self.folder.glob(".*.partial"):  # of a process that was killed while it wrote
+        if resume and not found:
+            raise InputError(f"there is no run to resume in {self.folder}; leave resume out, or name its folder")
+        if found:
+            _check_same(self.folder, _read(self.folder / _RUN), self.identity)
+
+    def begin(self) -> None:
+        """Make the folder, and say in it what is fitted, to what and how.
+
+        Raises:
+            InputError: there is no place to write.
+        """
+        make_folder(self.folder)
+        for partial in _partials(self.folder):
             partial.unlink()
+        if not begun(self.folder):
+            write_whole({self.folder / _RUN: _text(self.identity)})
 
     def states(self) -> list[int]:
         """The steps of which there is a state, in order."""
-        found = (_STATE.fullmatch(path.name) for path in self.folder.iterdir())
-        return sorted(int(one[1]) for one in found if one)
+        return sorted(int(path.stem.removeprefix("step-")) for path in _states(self.folder))
 
     def path(self, step: int) -> Path:
         """The file of the state after that many steps."""
@@ -70,33 +94,40 @@ class Checkpoints:
 
     def seconds(self, step: int) -> float:
         """What the clock said then; 0 where that was not written."""
-        path = self.folder / "clock.json"
+        path = self.folder / _CLOCK
         return float(_read(path).get(str(step), 0.0)) if path.exists() else 0.0
 
-    def save(self, step: int, tensors: Mapping[str, Tensor], values: Mapping[str, Any], seconds: float) -> None:
+    def save(self, step: int, state: State) -> None:
         """Write the state after `step` steps, then forget all but the last few.
 
         Raises:
             InputError: it cannot be written; earlier states are as they were.
         """
-        tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-        document = json.dumps({**values, "sha256": _checksum(tensors)}, sort_keys=True)
+        tensors = {name: value.detach().cpu().clone().contiguous() for name, value in state.tensors.items()}
+        document = json.dumps({**state.values, "sha256": _checksum(tensors, state.values)}, sort_keys=True)
         try:
-            write_whole(self.path(step), safetensors.torch.save(tensors, metadata={"state": document}))
-            kept = [one for one in self.states() if one <= step][-self.keep :]
-            write_whole(
-                self.folder / "clock.json", _text({str(one): self.seconds(one) for one in kept} | {str(step): seconds})
-            )
+            self.note(step, state.seconds)  # before the state: no state is without its seconds
+            write_whole({self.path(step): safetensors.torch.save(tensors, metadata={"state": document})})
         except InputError as error:
             rest = self.states()
             intact = f"{self.path(rest[-1])} is intact: make room and resume" if rest else "there is none before it"
             raise InputError(f"{error}; {intact}") from None
+        kept = [one for one in self.states() if one <= step][-self.keep :]
         for one in self.states():
             if one not in kept:
                 self.path(one).unlink()
 
-    def load(self) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
-        """The newest state: its step, tensors and values; None where the run was stopped before there was one.
+    def note(self, step: int, seconds: float) -> None:
+        """Write down what the clock said after `step` steps.
+
+        Raises:
+            InputError: it cannot be written; what is there is as it was.
+        """
+        clock = {str(one): self.seconds(one) for one in self.states()[-self.keep :]}
+        write_whole({self.folder / _CLOCK: _text(clock | {str(step): seconds})})
+
+    def load(self) -> State | None:
+        """The newest state; None where the run was stopped before there was one.
 
         Raises:
             InputError: it is damaged.
@@ -104,38 +135,80 @@ class Checkpoints:
         steps = self.states()
         if not steps:
             return None
-        path = self.path(steps[-1])
+        newest = self._state(steps[-1])
+        if isinstance(newest, State):
+            return newest
+        rest = steps[:-1]
+        while rest and not isinstance(self._state(rest[-1]), State):
+            rest.pop()
+        to_delete = "it" if rest == steps[:-1] else f"all that come after step {rest[-1]}" if rest else ""
+        remedy = f"delete {to_delete} to resume from step {rest[-1]}" if rest else "none is whole: begin anew"
+        raise InputError(f"the checkpoint {self.path(steps[-1])} is damaged: {newest}; {remedy}")
+
+    def _state(self, step: int) -> State | str:
+        """The state after that many steps, or why it cannot be read."""
         try:
-            with safetensors.safe_open(path, framework="pt") as file:
+            with safetensors.safe_open(self.path(step), framework="pt") as file:
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
                 values = json.loads((file.metadata() or {})["state"])
-            damage = None if values.pop("sha256") == _checksum(tensors) else "its SHA-256 is another"
-        except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
-            damage = str(error)
-        if damage is not None:
-            before = f"; delete it to resume from step {steps[-2]}" if len(steps) > 1 else ""
-            raise InputError(f"the checkpoint {path} is damaged: {damage}{before}")
-        return steps[-1], tensors, values
+            if values.pop("sha256") != _checksum(tensors, values):
+                return "its SHA-256 is another"
+        except OSError as error:
+            return error.strerror or str(error)
+        except (safetensors.SafetensorError, KeyError, ValueError, AttributeError):
+            return "it was cut off or changed"
+        return State(tensors, values, self.seconds(step))
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file such that it has either its old content or the new one, whenever the process or the machine stops.
+def begun(folder: Path) -> bool:
+    """Whether there is a run to resume."""
+    return (folder / _RUN).exists()
+
+
+def remove(folder: Path) -> None:
+    """Remove the checkpoints of a run, and the folder if it holds nothing else."""
+    if begun(folder):
+        for path in [folder / _RUN, folder / _CLOCK, *_states(folder), *_partials(folder)]:
+            path.unlink(missing_ok=True)
+        with suppress(OSError):  # what else is in it is not ours
+            folder.rmdir()
+
+
+def write_whole(contents: Mapping[Path, bytes]) -> None:
+    """Write files such that each has either its old content or the new one, whenever the process or the machine stops.
+
+    All are written beside their places before the first is moved there, so a disk that fills changes none.
 
     Raises:
-        InputError: it cannot be written; the old content stands.
+        InputError: one cannot be written; the old contents stand.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partials = {path: path.with_name(f".{path.name}.partial") for path in contents}
     try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        _sync_folder(path.parent)
+        for path, content in contents.items():
+            with partials[path].open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for path, partial in partials.items():
+            os.replace(partial, path)
+            _sync_folder(path.parent)
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+        for partial in partials.values():
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, if it is not there.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {folder}: {error.strerror}; choose another") from None
 
 
 def fingerprint(data: Sequences) -> str:
@@ -171,8 +244,17 @@ def _check_same(folder: Path, there: Mapping[str, Any], here: Mapping[str, Any])
         raise InputError(f"the checkpoints in {folder} are of another {part}; only the run that wrote them can go on")
 
 
-def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    checksum = hashlib.sha256()
+def _states(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("step-*.safetensors") if _STATE.fullmatch(path.name)]
+
+
+def _partials(folder: Path) -> list[Path]:
+    """What a process that was killed while it wrote has left."""
+    return list(folder.glob(".*.partial"))
+
+
+def _checksum(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> str:
+    checksum = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     for name in sorted(tensors):
         value = tensors[name]
         checksum.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
@@ -185,13 +267,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _finite(one) for key, one in value.items()}
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {folder}: {error.strerror}; choose another") from None
 
 
 def _text(document: Mapping[str, Any]) -> bytes:

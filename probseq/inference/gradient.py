@@ -4,40 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-
 from probseq.data.sequences import Sequences, check_sequences
 from probseq.data.vocabulary import Vocabulary
-from probseq.errors import InputError, check_whole
-from probseq.inference.checkpointing import Checkpoints, fingerprint
+from probseq.errors import InputError
+from probseq.inference.checkpointing import fingerprint
 from probseq.inference.device import resolve_device
 from probseq.inference.em import initialize
+from probseq.inference.gradient_settings import GradientSettings
 from probseq.inference.gradient_step import GradientStep
 from probseq.inference.lone_restarts import check_kind, lone_restarts
-from probseq.inference.metrics import Metrics
-from probseq.inference.precision import check_precision, choose_precision
-from probseq.inference.record import Record
-from probseq.inference.run import Course, Fit, check_budget, run
-from probseq.inference.schedule import Rate
+from probseq.inference.record import Storage
+from probseq.inference.run import UNLIMITED_STEPS, Budgets, Fit, run
 from probseq.models.autoregressive import Autoregressive
 from probseq.models.base import Model
 
 M = TypeVar("M", bound=Model)
 
 _STEPS = 2000  # where no budget is given
-_UNLIMITED = 10**9  # steps, where only another budget is
 
 
-class Diverged(RuntimeError):
+class Diverged(InputError):
     """No restart is left: the loss, the gradient or the weights of every one turned NaN or infinite.
 
     Attributes:
-        fit: the fit so far; each restart has its best weights on validation, or those it began with.
+        fit: the fit so far; each restart has the weights that it went back to.
     """
 
     def __init__(self, message: str, fit: Fit[Any]) -> None:
@@ -87,14 +81,18 @@ def fit_gradient(
     the default, which is for networks.
 
     With `validation`, each restart is scored every `eval_every` steps and at its end; it stops after `patience` scores
-    in a row without improvement, and its best weights are restored.
+    in a row without improvement, and its best weights are restored. A model to which validation is impossible, all
+    scores minus infinity, has nothing to choose by: it stops by its budget and keeps its last weights. Every sequence
+    is scored by itself, as in training, also where it goes on with a document (`Sequences.continues`); `compare` then
+    chooses between the restarts with the document before it.
 
     **Stop and go on.** With `checkpoint`, everything that the next step depends on is written to that folder every
     `checkpoint_every` steps and at the end: weights, best weights, moments of the optimizer, the place in the data,
     histories, and what early stopping has counted. Noise is a function of the seed and the step and needs no state.
     A process that was killed at any moment is continued with ``resume=True`` and the same settings, and ends with the
     same weights and history, bit for bit, on the same machine with the same number of threads. Budgets and `patience`
-    may differ, to train longer. A budget in seconds counts those that were spent before, and a cosine over seconds
+    may differ, to train longer: a restart that early stopping had ended goes on if it now has patience left, unless
+    others have gone on without it. A budget in seconds counts those that were spent before, and a cosine over seconds
     follows the clock, so there nothing is repeated exactly.
 
     Args:
@@ -103,18 +101,20 @@ def fit_gradient(
         validation: sequences to choose weights and stopping by.
         num_steps: optimizer steps of each restart, at most. Default: 2000, or no limit where another budget is given.
         num_tokens: training tokens at most; the step in progress is finished.
-        seconds: wall-clock seconds at most, all restarts together; the schedule follows whichever budget is closest to
-            its end.
+        seconds: wall-clock seconds at most, all restarts together, from the first step on; the schedule follows
+            whichever budget is closest to its end.
         batch_size: sequences in a batch; sequences of like length are put together.
         accumulate: batches whose gradients are added up for one step, as if they were one batch.
-        learning_rate: at the end of the warm-up.
+        learning_rate: of AdamW, at its highest.
         weight_decay: of AdamW, on the matrices of networks only.
-        warmup_steps: steps over which the rate rises linearly from 0.
-        schedule: ``"cosine"`` (down to a tenth of the rate) or ``"constant"``.
+        warmup_steps: steps over which the rate rises linearly from 0, as a factor of the schedule.
+        schedule: ``"cosine"`` (down to a tenth of the rate) or ``"constant"``. A cosine over steps begins after the
+            warm-up, one over tokens or seconds at the beginning.
         clip_norm: the norm that each restart's gradient is clipped to; ``math.inf`` does not clip.
         precision: ``"float32"``, ``"bfloat16"`` (matrix products under autocast) or ``"auto"``: bfloat16 where a
             self-test of at most ten seconds shows that it is faster here.
-        eval_every: steps between validation scores.
+        eval_every: steps between validation scores; without validation, between the weights that a restart which
+            diverges goes back to.
         patience: validation scores without improvement before a restart stops.
         checkpoint: a folder for checkpoints, which must not hold those of another run.
         checkpoint_every: steps between checkpoints. Default: `eval_every`.
@@ -132,8 +132,8 @@ def fit_gradient(
     Returns:
         The `Fit`; ``history`` is the objective per observed token of each step's batch, before the update. A restart
         whose loss or gradient is not finite stops as ``nonfinite`` and goes back to its best weights on validation (or,
-        without validation, to those it began with). ``details`` has ``gradient_norm`` ``(S, R)``, before clipping,
-        ``num_tokens``, ``precision``, and under ``failures`` what was not finite.
+        without validation, to the last good ones of every `eval_every` steps). ``details`` has ``gradient_norm``
+        ``(S, R)``, before clipping, ``num_tokens``, ``precision``, and under ``failures`` what was not finite.
 
     Raises:
         InputError: a model without a gradient, no data, data that the model cannot score, a setting outside its range,
@@ -144,63 +144,26 @@ def fit_gradient(
     Reference:
         I. Loshchilov, F. Hutter (2019), "Decoupled weight decay regularization".
     """
-    steps = num_steps if num_steps is not None else _STEPS if seconds is None and num_tokens is None else _UNLIMITED
-    settings = {
-        "batch_size": batch_size,
-        "accumulate": accumulate,
-        "learning_rate": learning_rate,
-        "weight_decay": weight_decay,
-        "warmup_steps": warmup_steps,
-        "schedule": schedule,
-        "clip_norm": clip_norm,
-        "eval_every": eval_every,
-    }
+    settings = GradientSettings(
+        batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate, weight_decay=weight_decay,
+        warmup_steps=warmup_steps, schedule=schedule, clip_norm=clip_norm, precision=precision, eval_every=eval_every,
+        patience=patience, seed=seed,
+    )  # fmt: skip
+    limit = _STEPS if seconds is None and num_tokens is None else UNLIMITED_STEPS
+    budgets = Budgets(limit if num_steps is None else num_steps, seconds, num_tokens)
     every = eval_every if checkpoint_every is None else checkpoint_every
-    _check(settings | {"patience": patience, "keep_checkpoints": keep_checkpoints, "checkpoint_every": every})
-    _check_budgets(steps, num_tokens, seconds, snapshots, resume and checkpoint is None)
+    storage = Storage(checkpoint, every, keep_checkpoints, resume, metrics, tensorboard, snapshots)
     _prepare(model, data, validation, precision, device)
-    checkpoints = state = None
-    if checkpoint is not None:
-        identity = _identity(model, data, validation, vocabulary, settings | {"seed": seed, "precision": precision})
-        checkpoints = Checkpoints(checkpoint, identity, keep=keep_checkpoints, resume=resume)
-        state = checkpoints.load()
-    course = Course(seconds=checkpoints.seconds(state[0]) if checkpoints and state else 0.0)
+    identity = None if checkpoint is None else _identity(model, data, validation, vocabulary, settings.identity())
     restarts = lone_restarts(model)
     with restarts.side_by_side() as each:
-        step = GradientStep(
-            restarts,
-            [_optimizer(restarts.parameter_groups(one, weight_decay), learning_rate) for one in restarts.modules],
-            Rate(learning_rate, warmup_steps, schedule, steps, seconds, num_tokens, course.seconds),
-            each,
-            data,
-            validation,
-            eval_every=eval_every,
-            patience=patience,
-            batch_size=batch_size,
-            accumulate=accumulate,
-            clip_norm=clip_norm,
-            seed=seed,
-        )
-        if state is None:
-            step.precision = choose_precision(precision, lambda one: step.trial(one, step.sampler.first()))
-        else:
-            course.history, course.reasons = step.restore(*state[1:])
-        written = Metrics(metrics, tensorboard, len(course.history) if resume else None)
-        with Record(step, checkpoints, every, written, num_tokens, snapshots) as record:
+        step = GradientStep(restarts, settings, budgets, each, data, validation)
+        with storage.open(step, identity) as record:
             fit = run(
-                step,
-                model,
-                num_restarts=model.num_restarts,
-                num_steps=steps,
-                seconds=seconds,
-                objective=restarts.objective,
-                title="gradient",
-                progress=progress,
-                course=course,
-                between=record,
-            )
-            record.keep(course, math.inf)
-            record.save(course)
+                step, model, num_restarts=model.num_restarts, budgets=budgets, objective=restarts.objective,
+                title="gradient", progress=progress, course=step.course, between=record,
+            )  # fmt: skip
+            record.end()
         step.finish(fit)
     if set(fit.stop_reason) == {"nonfinite"}:
         why = "; ".join(f"restart {r}, {reason}" for r, reason in fit.details["failures"].items())
@@ -208,39 +171,9 @@ def fit_gradient(
     return fit
 
 
-def _optimizer(groups: list[dict[str, Any]], learning_rate: float) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.99), fused=True)
-
-
-def _check(settings: dict[str, Any]) -> None:
-    if settings["schedule"] not in ("cosine", "constant"):
-        raise InputError(f"schedule is {settings['schedule']!r}; expected 'cosine' or 'constant'")
-    for name in ("batch_size", "accumulate", "eval_every", "patience", "keep_checkpoints", "checkpoint_every"):
-        check_whole(name, settings[name])
-    for name, most in (("learning_rate", "a finite number"), ("clip_norm", "math.inf at most")):
-        value = settings[name]
-        if not value > 0 or (name == "learning_rate" and value == math.inf):
-            raise InputError(f"{name} is {value}; expected more than 0, and {most}")
-    warmup_steps, weight_decay = settings["warmup_steps"], settings["weight_decay"]
-    if warmup_steps < 0 or not 0 <= weight_decay < math.inf:
-        raise InputError(f"warmup_steps is {warmup_steps} and weight_decay {weight_decay}; expected 0 or more")
-
-
-def _check_budgets(
-    num_steps: int, num_tokens: int | None, seconds: float | None, snapshots: Sequence[float], nothing_to_resume: bool
-) -> None:
-    check_budget(num_steps, seconds)
-    check_whole("num_tokens", 1 if num_tokens is None else num_tokens)
-    if not all(0 < one < math.inf for one in snapshots):
-        raise InputError(f"snapshots is {list(snapshots)}; expected seconds, each more than 0")
-    if nothing_to_resume:
-        raise InputError("resume is True, and no folder of checkpoints is given; name it: checkpoint='...'")
-
-
 def _prepare(model: Model, data: Sequences, validation: Sequences | None, precision: str, device: str | None) -> None:
     """Look at everything that can be wrong with the model and the data, then let the model see the data."""
     check_kind(model)
-    check_precision(precision)
     if precision != "float32" and not isinstance(model, Autoregressive):
         raise InputError(
             f"precision is {precision!r}, which is for networks; leave it out for a {type(model).__name__}"

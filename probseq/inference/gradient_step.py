@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from probseq.data.batch import Batch
 from probseq.data.sequences import Sequences
+from probseq.inference.gradient_settings import GradientSettings
 from probseq.inference.lone_restarts import Each, LoneRestarts
 from probseq.inference.precision import Precision, autocast
-from probseq.inference.run import Course, Fit, StopReason
+from probseq.inference.run import Budgets, Course, Fit, StopReason
 from probseq.inference.sampler import Sampler
 from probseq.inference.schedule import Rate
 from probseq.models.base import restart_seed
@@ -23,12 +24,20 @@ from probseq.models.base import restart_seed
 _UNFINISHED = ("max_steps", "max_tokens", "max_seconds", "interrupted")
 
 
-class _Kept(NamedTuple):
-    """Weights to go back to, their validation score, and which score that was."""
+class Best(NamedTuple):
+    """Weights to go back to, their validation score, and at which look it was; -1 where no score was finite yet."""
 
     score: float
-    number: int
+    look: int
     weights: dict[str, Tensor]
+
+
+class Aside(NamedTuple):
+    """After which step weights were set aside, which restarts had stopped by then and why, the weights of each."""
+
+    step: int
+    reasons: dict[int, StopReason]
+    weights: list[dict[str, Tensor]]
 
 
 class GradientStep:
@@ -37,9 +46,9 @@ class GradientStep:
     Attributes:
         restarts: the restarts as modules of their own.
         optimizers: one for each.
-        rate: the learning rate of each step.
         each: a map over restarts.
-        tokens: observed tokens of training data seen so far.
+        course: how far the fit has come.
+        rate: the learning rate of the next step.
         learning_rate: of the last step.
         norms: the norm ``(R,)`` of every restart's gradient before clipping, for every step; NaN where it had stopped.
         failures: what was not finite in a restart that stopped as ``nonfinite``, and when.
@@ -48,48 +57,42 @@ class GradientStep:
     def __init__(
         self,
         restarts: LoneRestarts,
-        optimizers: Sequence[torch.optim.Optimizer],
-        rate: Rate,
+        settings: GradientSettings,
+        budgets: Budgets,
         each: Each,
         data: Sequences,
         validation: Sequences | None,
-        *,
-        eval_every: int,
-        patience: int,
-        batch_size: int,
-        accumulate: int,
-        clip_norm: float,
-        seed: int,
     ) -> None:
-        self.restarts, self.optimizers, self.rate, self.each = restarts, optimizers, rate, each
+        self.restarts, self.settings, self.each = restarts, settings, each
+        self.optimizers = [_optimizer(restarts, module, settings) for module in restarts.modules]
+        self.course = Course()
+        self.rate = Rate(settings.learning_rate, settings.warmup_steps, settings.schedule, budgets, self.course)
         self.validation, self.num_tokens = validation, float(data.num_observed @ data.weights)
-        self.eval_every, self.patience, self.clip_norm, self.seed = eval_every, patience, clip_norm, seed
-        self.accumulate = accumulate
         self.precision: Precision = "float32"
-        self.sampler = Sampler(data, batch_size, seed, restarts.device)
-        self.tokens, self.learning_rate = 0, 0.0
+        self.sampler = Sampler(data, settings.batch_size, settings.seed, restarts.device)
+        self.learning_rate = 0.0
         self.norms: list[NDArray[np.float64]] = []
         self.failures: dict[int, str] = {}
-        self.kept: dict[float, tuple[int, list[dict[str, Tensor]]]] = {}  # set aside: after which step, the weights
+        self.aside: dict[float, Aside] = {}  # by seconds
         self.steps: list[int] = []  # after which validation was scored
         self.scores: list[NDArray[np.float64]] = []
-        self.best = [_Kept(-math.inf, -1, _weights(one)) for one in restarts.modules]  # where each began
+        self.best = [Best(-math.inf, -1, _weights(one)) for one in restarts.modules]  # where each began
 
     def __call__(self, number: int, active: list[int]) -> tuple[NDArray[np.float64], Mapping[int, StopReason]]:
-        batches = [next(self.sampler) for _ in range(self.accumulate)]
-        self.learning_rate = self.rate(number, self.tokens)
+        batches = [next(self.sampler) for _ in range(self.settings.accumulate)]
+        self.learning_rate = self.rate()
         self.norms.append(np.full(len(self.best), np.nan))
         objective = np.array(list(self.each(lambda r: self._update(r, number, batches), active)))
-        self.tokens += sum(int(batch.observed.sum()) for batch in batches)
+        self.course.tokens += sum(int(batch.observed.sum()) for batch in batches)
         stopped: dict[int, StopReason] = {}
         for r, value in zip(active, objective, strict=True):
             if not np.isfinite(value):
                 self._fail(r, f"step {number + 1}: the loss or its gradient was not finite")
                 stopped[r] = "nonfinite"
-        if self.validation is not None and (number + 1) % self.eval_every == 0:
-            self._score(number + 1, [r for r in active if r not in stopped], self.validation)
-            waited = {r: len(self.steps) - 1 - self.best[r].number for r in active}
-            stopped |= {r: "early_stopping" for r, n in waited.items() if n >= self.patience and r not in stopped}
+        if (number + 1) % self.settings.eval_every == 0:
+            running = [r for r in active if r not in stopped]
+            self._look(number + 1, running)
+            stopped |= {r: "early_stopping" for r in running if not self.is_patient(r)}
         return objective, stopped
 
     def _update(self, restart: int, number: int, batches: list[Batch]) -> float:
@@ -100,7 +103,7 @@ class GradientStep:
         for part in self._parts(module, number, batches):
             (-part).backward()  # type: ignore[no-untyped-call]
             objective = objective + part.detach()
-        norm = torch.nn.utils.clip_grad_norm_(module.parameters(), self.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(module.parameters(), self.settings.clip_norm)
         self.norms[-1][restart] = norm.item()
         if not bool(torch.isfinite(objective) & torch.isfinite(norm)):
             return math.nan
@@ -116,18 +119,18 @@ class GradientStep:
         for i, batch in enumerate(batches):
             with torch.random.fork_rng(devices=range(torch.cuda.device_count()), enabled=self.restarts.dropout > 0):
                 if self.restarts.dropout > 0:
-                    torch.manual_seed(restart_seed(self.seed, number * self.accumulate + i))
+                    torch.manual_seed(restart_seed(self.settings.seed, number * self.settings.accumulate + i))
                 with autocast(self.precision, self.restarts.device):
                     log_prob = self.restarts.training_log_prob(module, batch)
             mean = log_prob.sum(dim=1) @ batch.weights.to(log_prob.dtype) / total.to(log_prob.dtype)
             yield mean if i else mean + prior
 
-    def trial(self, precision: Precision, batch: Batch) -> None:
+    def trial(self, precision: Precision) -> None:
         """The work of a step of the first restart in this precision, without an update."""
         module, chosen = self.restarts.modules[0].train(), self.precision
         self.precision = precision
         try:
-            for part in self._parts(module, 0, [batch]):
+            for part in self._parts(module, 0, [self.sampler.first()]):
                 part.backward()  # type: ignore[no-untyped-call]
         finally:
             self.precision = chosen
@@ -143,77 +146,38 @@ class GradientStep:
         """Whether every weight that was finite still is; the last update can have been one too far."""
         return not any(_went_astray(m, k.weights) for m, k in zip(self.restarts.modules, self.best, strict=True))
 
-    def keep(self, seconds: float, step: int) -> None:
-        """Set aside the best weights so far; those of now where none were scored."""
-        pairs = zip(self.restarts.modules, self.best, strict=True)
-        self.kept[seconds] = (step, [_weights(m) if k.number < 0 else k.weights for m, k in pairs])
+    def set_aside(self, seconds: float) -> None:
+        """Set aside the best weights so far, as those of so many seconds; those of now where none were scored."""
+        aside = self.aside[seconds] = Aside(len(self.course.history), dict(self.course.reasons), [])
+        for r, (module, best) in enumerate(zip(self.restarts.modules, self.best, strict=True)):
+            if astray := _went_astray(module, best.weights):  # as a fit that ended here would find
+                aside.reasons[r] = "nonfinite"
+            aside.weights.append(best.weights if best.look >= 0 or astray else _weights(module))
 
-    # To disk and back
+    def is_patient(self, restart: int) -> bool:
+        """Whether validation improved lately; where no score was finite it says nothing, and stops nobody."""
+        look = self.best[restart].look
+        return look < 0 or len(self.steps) - 1 - look < self.settings.patience
 
-    def state(self, course: Course) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything that the next steps depend on: tensors by name, and plain values."""
-        tensors: dict[str, Tensor] = {}
-        for r, (module, optimizer, best) in enumerate(
-            zip(self.restarts.modules, self.optimizers, self.best, strict=True)
-        ):
-            tensors |= {f"{r}/weights/{name}": value for name, value in module.state_dict().items()}
-            tensors |= {f"{r}/best/{name}": value for name, value in best.weights.items()}
-            for name, parameter in module.named_parameters():
-                for key, value in optimizer.state.get(parameter, {}).items():
-                    tensors[f"{r}/optimizer/{name}/{key}"] = value
-        rows = {"history": course.history, "norms": self.norms, "scores": self.scores}
-        for name, row in rows.items():
-            tensors[name] = torch.from_numpy(np.array(row, np.float64).reshape(len(row), len(self.best)))
-        tensors["best"] = torch.tensor([[one.score, one.number] for one in self.best], dtype=torch.float64)
-        for seconds, (_, weights) in self.kept.items():
-            for r, one in enumerate(weights):
-                tensors |= {f"{r}/after {seconds}/{name}": value for name, value in one.items()}
-        values = {
-            "kept": [[seconds, step] for seconds, (step, _) in self.kept.items()],
-            "epoch": self.sampler.epoch,
-            "batch": self.sampler.number,
-            "tokens": self.tokens,
-            "scored": self.steps,
-            "reasons": {str(r): why for r, why in course.reasons.items()},
-            "failures": {str(r): why for r, why in self.failures.items()},
-            "precision": self.precision,
-        }
-        return tensors, values
-
-    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> tuple[list[Any], dict[int, Any]]:
-        """Go on from a `state`; returns the history of the objective, and who has stopped and why."""
-        for r, (module, optimizer) in enumerate(zip(self.restarts.modules, self.optimizers, strict=True)):
-            module.load_state_dict(_under(tensors, f"{r}/weights/"))
-            for name, parameter in module.named_parameters():
-                # the step count stays where the optimizer wants it, the moments are where the weights are
-                found = _under(tensors, f"{r}/optimizer/{name}/")
-                optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in found.items()}
-            score, which = tensors["best"][r].tolist()
-            best = {name: value.to(self.restarts.device) for name, value in _under(tensors, f"{r}/best/").items()}
-            self.best[r] = _Kept(score, int(which), best)
-        for seconds, step in values["kept"]:
-            weights = [_under(tensors, f"{r}/after {seconds}/") for r in range(len(self.best))]
-            self.kept[seconds] = (step, weights)
-        self.norms, self.scores = list(tensors["norms"].numpy()), list(tensors["scores"].numpy())
-        self.steps, self.tokens = list(values["scored"]), values["tokens"]
-        self.failures = {int(r): why for r, why in values["failures"].items()}
-        self.precision = values["precision"]
-        self.sampler.seek(values["epoch"], values["batch"])
-        return list(tensors["history"].numpy()), {int(r): why for r, why in values["reasons"].items()}
-
-    def _score(self, step: int, active: list[int], validation: Sequences) -> None:
-        """Score validation data; remember each restart's best weights."""
+    def _look(self, step: int, running: list[int]) -> None:
+        """Score validation data, if there are any, and remember the weights that each restart would go back to."""
         row = np.full(len(self.best), np.nan)
-        row[active] = list(self.each(lambda r: self._validation_score(r, validation), active))
-        for r in active:
-            if np.isfinite(row[r]) and row[r] > self.best[r].score:
-                self.best[r] = _Kept(row[r], len(self.steps), _weights(self.restarts.modules[r]))
-        self.steps.append(step)
-        self.scores.append(row)
+        if self.validation is not None:
+            validation = self.validation
+            row[running] = list(self.each(lambda r: self._validation_score(r, validation), running))
+        for r in running:
+            module, best = self.restarts.modules[r], self.best[r]
+            if np.isfinite(row[r]) and row[r] > best.score:
+                self.best[r] = Best(row[r], len(self.steps), _weights(module))
+            elif best.look < 0 and not _went_astray(module, best.weights):
+                self.best[r] = best._replace(weights=_weights(module))
+        if self.validation is not None:
+            self.steps.append(step)
+            self.scores.append(row)
 
     @torch.no_grad()
     def _validation_score(self, restart: int, validation: Sequences, max_tokens: int = 2**14) -> float:
-        """Mean log-probability per observed token (nats), in evaluation mode."""
+        """Mean log-probability per observed token (nats), in evaluation mode; every sequence by itself."""
         module, total = self.restarts.modules[restart].eval(), 0.0
         for batch in validation.batches(max_tokens, device=self.restarts.device):
             total += float(self.restarts.log_prob(module, batch).double().sum(dim=1) @ batch.weights)
@@ -221,41 +185,46 @@ class GradientStep:
 
     def finish(self, fit: Fit[Any]) -> None:
         """Score what is not yet scored, restore the best weights, and put into the fit what was seen on the way."""
-        for r, (module, kept) in enumerate(zip(self.restarts.modules, self.best, strict=True)):
-            if _went_astray(module, kept.weights):  # with the last update
+        for r, (module, best) in enumerate(zip(self.restarts.modules, self.best, strict=True)):
+            if _went_astray(module, best.weights):  # with the last update
                 self._fail(r, f"step {len(fit.history)}: the weights were not finite after the update")
                 fit.stop_reason[r] = "nonfinite"
         if self.validation is not None:
             ended = [r for r, why in enumerate(fit.stop_reason) if why in _UNFINISHED]
             if ended and (not self.steps or self.steps[-1] != len(fit.history)):
-                self._score(len(fit.history), ended, self.validation)
+                self._look(len(fit.history), ended)
             fit.validation_steps, fit.validation = np.array(self.steps, dtype=np.int64), np.array(self.scores)
-            for module, kept in zip(self.restarts.modules, self.best, strict=True):
-                module.load_state_dict(kept.weights)
-        fit.details |= {"gradient_norm": np.array(self.norms), "num_tokens": self.tokens, "precision": self.precision}
+            for module, best in zip(self.restarts.modules, self.best, strict=True):
+                if best.look >= 0:
+                    module.load_state_dict(best.weights)
+        fit.details |= {"gradient_norm": np.array(self.norms), "num_tokens": self.course.tokens}
+        fit.details["precision"] = self.precision
         if self.failures:
             fit.details["failures"] = {str(r): why for r, why in self.failures.items()}
-        fit.snapshots = {seconds: self._snapshot(fit, seconds) for seconds in self.kept}
+        fit.snapshots = {seconds: self._snapshot(fit, seconds) for seconds in self.aside}
         self.restarts.write_back()
 
     def _snapshot(self, fit: Fit[Any], seconds: float) -> Fit[Any]:
         """What the fit would have been with a budget of these seconds."""
-        step, weights = self.kept[seconds]
+        step, reasons, weights = self.aside[seconds]
         scored = sum(one <= step for one in self.steps)
         validation = np.array(self.scores[:scored]).reshape(scored, len(self.best))
         return Fit(
             model=self.restarts.copy(weights),
             objective=fit.objective,
             history=fit.history[:step],
-            stop_reason=["max_seconds" if np.isfinite(now) else "early_stopping" for now in fit.history[step - 1]],
+            stop_reason=[
+                why if seconds > fit.seconds else reasons.get(r, "max_seconds") for r, why in enumerate(fit.stop_reason)
+            ],
             seconds=seconds,
             validation_steps=np.array(self.steps[:scored], dtype=np.int64),
             validation=None if self.validation is None else validation,
         )
 
 
-def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+def _optimizer(restarts: LoneRestarts, module: nn.Module, settings: GradientSettings) -> torch.optim.Optimizer:
+    groups = restarts.parameter_groups(module, settings.weight_decay)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.99), fused=True)
 
 
 def _tokens(batch: Batch) -> Tensor:

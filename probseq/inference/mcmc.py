@@ -13,7 +13,7 @@ from probseq.data.sequences import Sequences, check_sequences
 from probseq.errors import InputError, check_whole
 from probseq.inference.diagnostics import LEAST, ess, r_hat
 from probseq.inference.markov_chain import Chain, Potential
-from probseq.inference.run import Fit, StopReason, run
+from probseq.inference.run import Budgets, Fit, StopReason, run
 from probseq.models.base import restart_seed
 from probseq.models.hmm import HMM
 from probseq.models.input_hmm import InputHMM
@@ -217,8 +217,7 @@ def nuts(
         step,
         model,
         num_restarts=num_chains,
-        num_steps=num_warmup + num_samples,
-        seconds=None,
+        budgets=Budgets(num_warmup + num_samples),
         objective="log-likelihood per token (nats)",
         title="nuts",
         progress=progress,

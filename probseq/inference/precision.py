@@ -14,6 +14,7 @@ from probseq.errors import InputError, unknown
 Precision = Literal["float32", "bfloat16"]
 
 _SELF_TEST_SECONDS = 10.0
+_NO_KERNEL = ("could not create a primitive", "not implemented for", "not supported", "NOT_SUPPORTED")
 _GAIN = 1.1  # how many times as fast bfloat16 has to be: the clock of a shared machine is no better
 
 
@@ -47,6 +48,8 @@ def choose_precision(
     try:
         trial("bfloat16")
     except RuntimeError as error:  # torch has no kernel: for example an LSTM on a CPU without bfloat16 instructions
+        if not any(sign in str(error) for sign in _NO_KERNEL):
+            raise
         if precision == "auto":
             return "float32"
         reason = str(error).splitlines()[0]

@@ -55,9 +55,12 @@ class Display:
         if self.progress:
             self.progress.stop()
 
-    def update(self, step: int, objective: NDArray[np.float64]) -> None:
+    def update(self, step: int, objective: NDArray[np.float64] | None = None) -> None:
         """Show that `step` steps are done; `objective` (R,) is in nats per token, NaN for restarts that stopped."""
         if self.progress is None:
+            return
+        if objective is None:
+            self.progress.update(self.task, completed=step / self.num_steps, step=step)
             return
         done = step / self.num_steps
         if self.seconds is not None:

@@ -59,8 +59,9 @@ class Fit(Generic[M]):
         last = [curve[np.isfinite(curve)][-1:] for curve in self.history.T]
         best = max((float(value[0]) for value in last if len(value)), default=float("nan"))
         reasons = ", ".join(f"{num} x {reason}" for reason, num in Counter(self.stop_reason).most_common())
+        restarts = f"{len(self.stop_reason)} restart{'s' * (len(self.stop_reason) != 1)}"
         return (
-            f"Fit of {type(self.model).__name__}, {len(self.stop_reason)} restarts in {self.seconds:.1f} s: best "
+            f"Fit of {type(self.model).__name__}, {restarts} in {self.seconds:.1f} s: best "
             f"{self.objective} {best:.4f} after at most {len(self.history)} steps; stopped by: {reasons}"
         )
 
@@ -73,11 +74,67 @@ class Course:
         history: the objective ``(R,)`` at every step so far; NaN where a restart had stopped.
         reasons: the restarts that have stopped, and why.
         seconds: wall-clock seconds that were spent on these steps.
+        tokens: training tokens that were seen in them, where the method counts them.
     """
 
     history: list[NDArray[np.float64]] = field(default_factory=list)
     reasons: dict[int, StopReason] = field(default_factory=dict)
     seconds: float = 0.0
+    tokens: int = 0
+
+
+UNLIMITED_STEPS = 10**9  # where only another budget is given
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """What a fit may spend; the first that is spent ends it.
+
+    Attributes:
+        num_steps: steps at most.
+        seconds: wall-clock seconds at most, or None. One step is always made, and the step in progress is finished.
+        num_tokens: training tokens at most, or None; the step in progress is finished.
+
+    Raises:
+        InputError: a budget below one step, above no seconds, below one token.
+    """
+
+    num_steps: int
+    seconds: float | None = None
+    num_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        check_whole("num_steps", self.num_steps)
+        if self.seconds is not None and not self.seconds > 0:
+            raise InputError(f"seconds is {self.seconds}; expected more than 0")
+        if self.num_tokens is not None:
+            check_whole("num_tokens", self.num_tokens)
+
+    def spent(self, course: Course) -> StopReason | None:
+        """Which budget is spent, or None."""
+        if self.num_tokens is not None and course.tokens >= self.num_tokens:
+            return "max_tokens"
+        if len(course.history) >= self.num_steps:
+            return "max_steps"
+        late = self.seconds is not None and course.seconds >= self.seconds
+        return "max_seconds" if late and course.history else None
+
+    def check_not_passed(self, course: Course) -> None:
+        """Raise `InputError` if more steps than these have been made: what they led to cannot be had from here."""
+        if len(course.history) > self.num_steps:
+            made = len(course.history)
+            raise InputError(
+                f"the run has made {made} steps, and num_steps is {self.num_steps}; expected {made} or more"
+            )
+
+    def share(self, course: Course, skip: int = 0) -> float:
+        """The share that is spent of the budget that is closest to its end; the first `skip` steps are no budget's."""
+        done = max(0, len(course.history) - skip) / max(1, self.num_steps - skip)
+        if self.seconds is not None:
+            done = max(done, course.seconds / self.seconds)
+        if self.num_tokens is not None:
+            done = max(done, course.tokens / self.num_tokens)
+        return min(1.0, done)
 
 
 Step = Callable[[int, list[int]], tuple[NDArray[np.float64], Mapping[int, StopReason]]]
@@ -89,13 +146,12 @@ def run(
     model: M,
     *,
     num_restarts: int,
-    num_steps: int,
-    seconds: float | None,
+    budgets: Budgets,
     objective: str,
     title: str,
     progress: bool | None,
     course: Course | None = None,
-    between: Callable[[Course], StopReason | None] | None = None,
+    between: Callable[[Course], None] | None = None,
 ) -> Fit[M]:
     """Call `step` until every restart has stopped, or a budget is spent, or the user presses Ctrl-C.
 
@@ -106,52 +162,40 @@ def run(
         step: one step of the method.
         model: what the returned `Fit` carries; the step changes it.
         num_restarts: how many restarts the model has.
-        num_steps: steps at most.
-        seconds: wall-clock seconds at most, or None. One step is always made, and the step in progress is finished.
+        budgets: what may be spent; a run that had spent it before makes no step.
         objective: what a step returns, for `Fit.objective`.
         title: what the progress display calls this run.
         progress: show progress (None: only when stderr is a terminal).
         course: the steps that were made before, which count: in the budgets, the history and the reasons to stop. It
             grows with every step.
-        between: called after every step, to write down where the run stands; a reason that it returns ends the run.
-
-    Raises:
-        InputError: a budget below one step or not above zero seconds.
+        between: called after every step, to write down where the run stands.
     """
-    check_budget(num_steps, seconds)
     course = Course() if course is None else course
     begin = time.monotonic() - course.seconds
-    last: StopReason = "max_steps"
-    with interrupts() as interrupted, Display(title, num_steps, seconds, progress, course.seconds) as display:
-        for number in range(len(course.history), num_steps):
-            active = [r for r in range(num_restarts) if r not in course.reasons]
-            late = seconds is not None and number > 0 and time.monotonic() - begin >= seconds
-            if interrupted.is_set() or late or not active:
-                last = "interrupted" if interrupted.is_set() else "max_seconds"
+    last: StopReason | None = None
+    display = Display(title, budgets.num_steps, budgets.seconds, progress, course.seconds)
+    with interrupts() as interrupted, display:
+        while active := [r for r in range(num_restarts) if r not in course.reasons]:
+            course.seconds = time.monotonic() - begin
+            last = "interrupted" if interrupted.is_set() else budgets.spent(course)
+            if last is not None:
                 break
             row = np.full(num_restarts, np.nan)
-            row[active], stopped = step(number, active)
+            row[active], stopped = step(len(course.history), active)
             course.history.append(row)
             course.reasons.update(stopped)
             course.seconds = time.monotonic() - begin
-            display.update(number + 1, row)
-            if between is not None and (ended := between(course)) is not None:
-                last = ended
-                break
+            display.update(len(course.history), row)
+            if between is not None:
+                between(course)
+        course.seconds = time.monotonic() - begin
     return Fit(
         model=model,
         objective=objective,
         history=np.array(course.history).reshape(-1, num_restarts),
-        stop_reason=[course.reasons.get(r, last) for r in range(num_restarts)],
-        seconds=time.monotonic() - begin,
+        stop_reason=[course.reasons.get(r, last or "max_steps") for r in range(num_restarts)],
+        seconds=course.seconds,
     )
-
-
-def check_budget(num_steps: int, seconds: float | None) -> None:
-    """Raise `InputError` for a budget that allows nothing."""
-    check_whole("num_steps", num_steps)
-    if seconds is not None and not seconds > 0:
-        raise InputError(f"seconds is {seconds}; expected more than 0")
 
 
 @contextmanager

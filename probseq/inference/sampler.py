@@ -17,7 +17,7 @@ class Sampler:
 
     Attributes:
         epoch: passes over the data that were finished.
-        number: batches of the present pass that were drawn.
+        drawn: batches of the present pass that were drawn.
     """
 
     def __init__(self, data: Sequences, batch_size: int, seed: int, device: torch.device) -> None:
@@ -25,10 +25,10 @@ class Sampler:
         self.longest = int(data.lengths.max())
         self.seek(0, 0)
 
-    def seek(self, epoch: int, number: int) -> None:
-        """Go on after the `number`-th batch of this pass."""
-        self.epoch, self.number = epoch, number
-        self._rest = islice(self._pass(), number, None)
+    def seek(self, epoch: int, drawn: int) -> None:
+        """Go on after the `drawn`-th batch of this pass."""
+        self.epoch, self.drawn = epoch, drawn
+        self._rest = islice(self._pass(), drawn, None)
 
     def first(self) -> Batch:
         """A batch to try something on; the position stays."""
@@ -48,5 +48,5 @@ class Sampler:
         if batch is None:
             self.seek(self.epoch + 1, 0)
             batch = next(self._rest)
-        self.number += 1
+        self.drawn += 1
         return batch

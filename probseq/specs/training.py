@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from probseq.errors import InputError
-from probseq.specs.networks import NetworkSpec
+from probseq.inference import checkpointing
+from probseq.specs.networks import METRICS, NetworkSpec
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,11 @@ class Training:
     def check(self, names: list[str]) -> None:
         """Raise `InputError` if there is nothing to resume."""
         if self.resume and not any(self._begun(name) for name in names):
-            raise InputError(f"there is nothing to resume in {self.checkpoints}: no network of this study began there")
+            there = set() if self.checkpoints is None else {path.parent.name for path in self.checkpoints.glob("*/*")}
+            others = f", which holds {', '.join(sorted(there))}" if there else ""
+            raise InputError(
+                f"there is nothing to resume in {self.checkpoints}{others}: no run.json of {', '.join(names)} is there"
+            )
 
     def options(self, name: str, spec: Any) -> dict[str, Any]:
         """What the fit of this model has to know."""
@@ -39,5 +45,16 @@ class Training:
             "resume": self.resume and self._begun(name),
         }
 
+    def remove(self, names: list[str]) -> None:
+        """Remove what these networks left among the checkpoints, and nothing else."""
+        if self.checkpoints is None:
+            return
+        for name in names:
+            if self._begun(name):
+                (self.checkpoints / name / METRICS).unlink(missing_ok=True)
+                checkpointing.remove(self.checkpoints / name)
+        with suppress(OSError):  # something else is in it
+            self.checkpoints.rmdir()
+
     def _begun(self, name: str) -> bool:
-        return self.checkpoints is not None and (self.checkpoints / name / "run.json").exists()
+        return self.checkpoints is not None and checkpointing.begun(self.checkpoints / name)

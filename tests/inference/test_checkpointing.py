@@ -1,143 +1,18 @@
-"""A fit that was stopped at any moment and resumed is the fit that was never stopped, bit for bit."""
+"""The folder of checkpoints: what is in it, what is refused, and that nothing in it is ever half written."""
 
 import errno
 import json
 import os
-import random
-import signal
-import subprocess
+import re
 import sys
-import time
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from checkpointed import SETTINGS, Stop, counting, fit, gru, hmm, same_fit
 
 import probseq as ps
 from probseq.inference import checkpointing
-from probseq.inference.checkpointing import Checkpoints
-from probseq.inference.gradient import Diverged
-from probseq.inference.metrics import read_metrics
-
-SETTINGS = {"num_steps": 24, "batch_size": 8, "learning_rate": 0.02, "warmup_steps": 4, "eval_every": 5, "patience": 2}
-
-
-def counting(num=30, seed=0, symbols=4):
-    rng = np.random.default_rng(seed)
-    rows = [np.cumsum(rng.choice([1, 2], p=[0.9, 0.1], size=rng.integers(4, 12))) % symbols for _ in range(num)]
-    return ps.Sequences.from_list(rows)
-
-
-def gru(restarts=2, hidden_dim=6, dropout=0.2, symbols=4):
-    return ps.Autoregressive.from_seed(lambda: ps.GRU(symbols, hidden_dim=hidden_dim, dropout=dropout), restarts)
-
-
-def hmm():
-    return ps.HMM(2, ps.emissions.Categorical(4, concentration=1.1), num_restarts=2)
-
-
-def fit(folder, model=None, **options):
-    return ps.fit_gradient(
-        gru() if model is None else model,
-        counting(),
-        counting(10, seed=1),
-        **{**SETTINGS, "checkpoint": folder, "checkpoint_every": 3, **options},
-    )
-
-
-class Stop(Exception):
-    """Stands for whatever ends a process."""
-
-
-def fit_until(monkeypatch, step, folder, model=None, **options):
-    """A fit that is torn from the machine in the middle of a step."""
-    update = torch.optim.AdamW.step
-    calls = []
-
-    def dies(self, *args, **kwargs):
-        calls.append(1)
-        if len(calls) == step:
-            raise Stop
-        return update(self, *args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(torch.optim.AdamW, "step", dies)
-        with pytest.raises(Stop):
-            fit(folder, model, **options)
-
-
-def same_files(one, other, name="step-*"):
-    found = [sorted(folder.glob(name)) for folder in (one, other)]
-    assert [path.name for path in found[0]] == [path.name for path in found[1]] != []
-    for first, second in zip(*found, strict=True):
-        assert first.read_bytes() == second.read_bytes(), first.name
-
-
-def same_fit(one, other):
-    for name in ("history", "validation", "validation_steps"):
-        assert np.array_equal(getattr(one, name), getattr(other, name), equal_nan=True), name
-    assert np.array_equal(one.details["gradient_norm"], other.details["gradient_norm"], equal_nan=True)
-    assert one.stop_reason == other.stop_reason
-    for (key, first), second in zip(one.model.state_dict().items(), other.model.state_dict().values(), strict=True):
-        assert torch.equal(first, second), key
-
-
-@pytest.mark.parametrize("make", [gru, hmm])
-@pytest.mark.parametrize("options", [{}, {"accumulate": 2, "schedule": "constant"}])
-def test_a_stopped_and_resumed_fit_is_the_uninterrupted_one(monkeypatch, tmp_path, make, options):
-    options = options | ({} if make is gru else {"learning_rate": 0.1})
-    whole = fit(tmp_path / "whole", make(), **options)
-    for step in (5, 19):  # before the first checkpoint of two restarts, and after several
-        folder = tmp_path / str(step)
-        fit_until(monkeypatch, step, folder, make(), **options)
-        resumed = fit(folder, make(), resume=True, **options)
-        same_fit(whole, resumed)
-        same_files(tmp_path / "whole", folder)
-
-
-def test_what_early_stopping_has_counted_is_resumed(monkeypatch, tmp_path):
-    """Four sequences are learned by heart: validation rises, then falls, and the count goes on where it was."""
-    options = {"num_steps": 300, "learning_rate": 0.05, "eval_every": 2, "patience": 4}
-
-    def overfit(folder, resume=False):
-        data = counting(4), counting(40, seed=1)
-        return ps.fit_gradient(gru(1), *data, **{**SETTINGS, **options}, checkpoint=folder, resume=resume)
-
-    whole = overfit(tmp_path / "whole")
-    assert whole.stop_reason == ["early_stopping"]
-    best = int(whole.validation.argmax())
-    assert 0 < best == len(whole.validation) - 5
-    update, calls = torch.optim.AdamW.step, []
-
-    def dies(self):
-        calls.append(1)
-        if len(calls) == len(whole.history) - 3:  # three looks were in vain
-            raise Stop
-        return update(self)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(torch.optim.AdamW, "step", dies)
-        with pytest.raises(Stop):
-            overfit(tmp_path / "a")
-    same_fit(whole, overfit(tmp_path / "a", resume=True))
-
-
-def test_a_fit_without_checkpoints_is_the_same(tmp_path):
-    same_fit(fit(tmp_path / "a"), fit(None))
-
-
-def test_a_finished_fit_resumes_to_itself(tmp_path):
-    whole = fit(tmp_path / "a")
-    same_fit(whole, fit(tmp_path / "a", resume=True))
-
-
-def test_a_fit_goes_on_with_a_larger_budget(tmp_path):
-    options = {"schedule": "constant", "patience": 99}
-    whole = fit(tmp_path / "whole", **options)
-    fit(tmp_path / "a", num_steps=10, **options)
-    longer = fit(tmp_path / "a", resume=True, **options)
-    assert np.array_equal(whole.history, longer.history)
+from probseq.inference.checkpointing import Checkpoints, State
 
 
 def test_the_last_few_are_kept(tmp_path):
@@ -147,47 +22,6 @@ def test_the_last_few_are_kept(tmp_path):
         "step-00000024.safetensors",
     ]
     assert set(json.loads((tmp_path / "a" / "clock.json").read_text())) == {"21", "24"}
-
-
-SCRIPT = """
-import sys
-sys.path.insert(0, {tests!r})
-import torch
-torch.set_num_threads(1)
-from test_checkpointing import fit, gru
-import probseq as ps
-out, resume = sys.argv[1], sys.argv[2] == "resume"
-model = gru(hidden_dim=48)
-done = fit(out + "/ck", model, num_steps=90, patience=99, checkpoint_every=7, resume=resume, metrics=out + "/m.jsonl")
-ps.save(model, out + "/model", fit=None)
-"""
-
-
-def test_kill_9_at_three_random_steps_leaves_identical_files(tmp_path):
-    script = tmp_path / "train.py"
-    script.write_text(SCRIPT.format(tests=str(Path(__file__).parent)))
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-
-    def start(out, how):
-        return subprocess.Popen([sys.executable, script, str(out), how], env=environment)
-
-    assert start(tmp_path / "whole", "begin").wait(120) == 0
-    killed = tmp_path / "killed"
-    for number, step in enumerate(sorted(random.SystemRandom().sample(range(1, 85), 3))):
-        process = start(killed, "resume" if number else "begin")
-        while process.poll() is None and lines(killed / "m.jsonl") < step:
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait(60) == -signal.SIGKILL, "it ended before it was killed"
-    assert start(killed, "resume").wait(120) == 0
-    same_files(tmp_path / "whole" / "ck", killed / "ck")
-    same_files(tmp_path / "whole" / "model", killed / "model", "*")
-    for first, second in zip(*(read_metrics(tmp_path / x / "m.jsonl") for x in ("whole", "killed")), strict=True):
-        assert {**first, "seconds": 0} == {**second, "seconds": 0}
-
-
-def lines(path):
-    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 @pytest.mark.parametrize("fault", ["write", "replace"])
@@ -215,7 +49,14 @@ def test_a_disk_that_fills_is_named_and_leaves_the_last_checkpoint(monkeypatch, 
     same_fit(whole, fit(folder, resume=True))
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b[:-5] + b"\0" * 5, lambda b: b"{}"])
+def other_digit(content):
+    """One digit of the plain values in the header."""
+    return re.sub(rb'(tokens\\": )(\d)', lambda m: m[1] + (b"2" if m[2] == b"1" else b"1"), content)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[: len(b) // 2], lambda b: b[:-5] + b"\0" * 5, lambda b: b"{}", other_digit]
+)
 def test_a_damaged_checkpoint_is_named_and_nothing_is_touched(tmp_path, damage):
     folder = tmp_path / "a"
     whole = fit(folder, patience=99)
@@ -229,6 +70,26 @@ def test_a_damaged_checkpoint_is_named_and_nothing_is_touched(tmp_path, damage):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     last.unlink()
     same_fit(whole, fit(folder, resume=True, patience=99))
+
+
+def test_of_several_damaged_checkpoints_the_newest_whole_one_is_named(tmp_path):
+    folder = tmp_path / "a"
+    fit(folder, patience=99)
+    *_, first, second, third = sorted(folder.glob("step-*"))
+    for path in (second, third):
+        path.write_bytes(b"{}")
+    sentence = r"is damaged: it was cut off or changed; delete all that come after step 18 to resume from step 18"
+    with pytest.raises(ps.InputError, match=sentence):
+        fit(folder, resume=True, patience=99)
+    first.write_bytes(b"{}")
+    with pytest.raises(ps.InputError, match="is damaged: it was cut off or changed; none is whole: begin anew"):
+        fit(folder, resume=True, patience=99)
+
+
+def test_fewer_steps_than_were_made_are_refused(tmp_path):
+    fit(tmp_path / "a", patience=99)
+    with pytest.raises(ps.InputError, match="the run has made 24 steps, and num_steps is 12; expected 24 or more"):
+        fit(tmp_path / "a", patience=99, resume=True, num_steps=12)
 
 
 @pytest.mark.parametrize(
@@ -273,19 +134,74 @@ def test_there_must_be_something_to_resume(tmp_path):
         fit(tmp_path / "file" / "a")
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_states_of_nobody_knows_what_are_no_beginning(tmp_path, resume):
+    fit(tmp_path / "a", num_steps=4)
+    (tmp_path / "a" / "run.json").unlink()
+    with pytest.raises(ps.InputError, match=r"holds checkpoints, and no run.json that says of what"):
+        fit(tmp_path / "a", resume=resume, seed=5)
+
+
+def fixed_hmm():
+    return ps.HMM(2, ps.emissions.Categorical(4), fixed=("initial", "transition", "emission"))
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "sentence"),
+    [
+        (gru, {"tensorboard": "board"}, "TensorBoard is not installed"),
+        (gru, {"metrics": "old.jsonl"}, "old.jsonl exists; remove it"),
+        (gru, {"snapshots": [-1.0]}, "snapshots is"),
+        (fixed_hmm, {}, "there is nothing to fit"),
+        (hmm, {"precision": "bfloat16"}, "which is for networks"),
+    ],
+)
+def test_a_fit_that_is_refused_leaves_no_folder(monkeypatch, tmp_path, model, options, sentence):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    (tmp_path / "old.jsonl").write_text('{"step": 1}\n')
+    with pytest.raises(ps.InputError, match=sentence):
+        fit(tmp_path / "a", model(), **options)
+    assert [path.name for path in tmp_path.iterdir()] == ["old.jsonl"]
+    fit(tmp_path / "a", gru(1), num_steps=2)
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_no_state_is_without_its_seconds(monkeypatch, tmp_path, after):
+    """A process that dies between the two files of a checkpoint, or after them."""
+    checkpoints = Checkpoints(tmp_path / "a", {}, keep=3, resume=False)
+    checkpoints.begin()
+    states = {step: State({"x": torch.ones(1)}, {"step": step}, 10.0 * step) for step in (3, 6)}
+    checkpoints.save(3, states[3])
+    write, calls = checkpointing.write_whole, []
+
+    def dies(contents):
+        write(contents)
+        calls.append(1)
+        if len(calls) == after:
+            raise Stop
+
+    monkeypatch.setattr(checkpointing, "write_whole", dies)
+    with pytest.raises(Stop):
+        checkpoints.save(6, states[6])
+    found = checkpoints.load()
+    assert found.values["step"] == (3 if after == 1 else 6)
+    assert found.seconds == 10.0 * found.values["step"]
+
+
 def test_a_diverged_fit_is_named_and_keeps_its_last_good_checkpoint(tmp_path):
     options = {"patience": 99, "schedule": "constant", "clip_norm": 1e38}
     fit(tmp_path / "a", num_steps=6, **options)
     good = {path.name: path.read_bytes() for path in (tmp_path / "a").glob("step-*")}
     checkpoints = Checkpoints.__new__(Checkpoints)
     checkpoints.folder, checkpoints.keep = tmp_path / "a", 3
-    _, tensors, values = checkpoints.load()
+    state = checkpoints.load()
     for r in range(2):  # as if the last update had been one too far
-        tensors[f"{r}/weights/head.bias"] = torch.full((4,), torch.nan)
-    checkpoints.save(7, tensors, values, 0.0)
+        state.tensors[f"{r}/weights/head.bias"] = torch.full((4,), torch.nan)
+    checkpoints.save(7, state)
     for name, content in good.items():
         assert (tmp_path / "a" / name).read_bytes() == content
-    with pytest.raises(Diverged, match=r"no restart is left: restart 0, step \d+: the loss or its gradient"):
+    with pytest.raises(ps.Diverged, match=r"no restart is left: restart 0, step \d+: the loss or its gradient"):
         fit(tmp_path / "a", resume=True, **options)
     assert {name: (tmp_path / "a" / name).read_bytes() for name in good} == good
 
@@ -302,7 +218,7 @@ def test_weights_that_are_not_finite_are_never_saved(monkeypatch, tmp_path):
                 self.param_groups[0]["params"][0].fill_(torch.inf)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", explodes)
-    with pytest.raises(Diverged):
+    with pytest.raises(ps.Diverged):
         fit(tmp_path / "a", gru(1))
     states = sorted((tmp_path / "a").glob("step-*"))
     assert [path.name for path in states] == ["step-00000003.safetensors", "step-00000006.safetensors"]

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import probseq as ps
-from probseq.inference.gradient import Diverged
 
 
 def counting(num=60, length=24, seed=0):
@@ -98,10 +97,51 @@ def test_a_restart_that_turns_nonfinite_harms_no_other():
 def test_an_exploding_restart_stops_with_finite_weights():
     model = ps.Autoregressive.from_seed(lambda: ps.RNN(4, hidden_dim=8), 1)
     options = {**SHORT, "learning_rate": 1e38, "clip_norm": 1e38, "warmup_steps": 1}
-    with pytest.raises(Diverged, match=r"no restart is left: restart 0, step \d+: .* not finite") as caught:
+    with pytest.raises(ps.Diverged, match=r"no restart is left: restart 0, step \d+: .* not finite") as caught:
         ps.fit_gradient(model, counting(), counting(seed=1), **{**options, "eval_every": 1})
     assert caught.value.fit.stop_reason == ["nonfinite"]
     assert all(p.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("validated", [False, True])
+def test_what_diverges_goes_back_to_its_last_good_weights(monkeypatch, validated):
+    """Without validation those of the last look; with it the best."""
+    validation = counting(seed=1) if validated else None
+    options = {**SHORT, "eval_every": 4, "schedule": "constant", "patience": 99}
+    good = ps.fit_gradient(lstm(1), counting(), validation, **{**options, "num_steps": 8}).model
+    update, calls = torch.optim.AdamW.step, []
+
+    def explodes(self):
+        update(self)
+        calls.append(1)
+        if len(calls) == 10:
+            with torch.no_grad():
+                self.param_groups[0]["params"][0].fill_(math.inf)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", explodes)
+    model = lstm(1)
+    with pytest.raises(ps.Diverged, match="restart 0, step 11: the loss or its gradient was not finite"):
+        ps.fit_gradient(model, counting(), validation, **options)
+    for one, other in zip(model.parameters(), good.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_validation_that_is_impossible_chooses_nothing():
+    """Symbol 3 is never emitted, whatever is learned: no score is finite, and the fit is that without validation."""
+
+    def fit(validation):
+        model = ps.HMM.from_parameters(
+            [0.5, 0.5], [[0.6, 0.4], [0.3, 0.7]], [[0.5, 0.3, 0.2, 0.0], [0.2, 0.3, 0.5, 0.0]]
+        )
+        data = ps.Sequences.from_list([[0, 1, 2, 1, 0, 0, 2]] * 4)
+        return ps.fit_gradient(model, data, validation, num_steps=12, learning_rate=0.05, eval_every=2, patience=3)
+
+    blind, plain = fit(ps.Sequences.from_list([[3, 1]])), fit(None)
+    assert np.isneginf(blind.validation).all()
+    assert blind.stop_reason == ["max_steps"]
+    assert np.array_equal(blind.history, plain.history)
+    assert torch.equal(blind.model.transition, plain.model.transition)
+    assert blind.history[-1] > blind.history[0]
 
 
 def test_clipping_bounds_the_step_of_each_network():

@@ -8,13 +8,12 @@ import time
 import numpy as np
 import pytest
 
-from probseq.inference.run import run
+from probseq.inference.run import Budgets, run
 
 
 def go(step, **options):
     settings = {
-        "num_restarts": 2, "num_steps": 10, "seconds": None, "objective": "o", "title": "t", "progress": False,
-        **options,
+        "num_restarts": 2, "budgets": Budgets(10), "objective": "o", "title": "t", "progress": False, **options
     }  # fmt: skip
     return run(step, "model", **settings)
 
@@ -26,7 +25,7 @@ def test_a_stopped_restart_takes_no_part_in_later_steps():
         seen.append(list(active))
         return np.arange(len(active), dtype=float), {0: "converged"} if number == 1 and 0 in active else {}
 
-    fit = go(step, num_steps=4)
+    fit = go(step, budgets=Budgets(4))
     assert seen == [[0, 1], [0, 1], [1], [1]]
     assert fit.stop_reason == ["converged", "max_steps"]
     assert fit.num_steps.tolist() == [2, 4]
