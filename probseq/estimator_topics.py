@@ -19,6 +19,7 @@ from probseq.inference.em import em, initialize
 from probseq.inference.run import Fit
 from probseq.models.topic import LDA
 from probseq.models.topic_variational import Statistics
+from probseq.topics import beside_likelihood
 
 try:
     from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -26,6 +27,9 @@ try:
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError as error:
     raise ImportError("the estimators need scikit-learn; install it: pip install 'probseq[sklearn]'") from error
+
+
+_MOST_WORDS = 10**9  # of all documents: each takes some tens of bytes
 
 
 class LDAEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -158,14 +162,26 @@ class LDAEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         check_is_fitted(self)
         return float(evaluate(self.model_, self._documents(X)).elpd[0])
 
+    def beside_likelihood(self, X: Any) -> dict[str, float]:
+        """A lower bound and document completion, in nats per word: no likelihoods, and smaller is better.
+
+        They cost less than `score`, and completion ranks models much as that does; see
+        `probseq.topics.beside_likelihood`. Words have the order of the columns here, so that one which comes twice is
+        also among those given: compare completion with that of the same matrix only.
+        """
+        check_is_fitted(self)
+        return {name: float(nats[0]) for name, nats in beside_likelihood(self.model_, self._documents(X)).items()}
+
     @property
     def components_(self) -> NDArray[np.float64]:
         """``(K, V)``: the pseudo-counts of each topic's words."""
+        check_is_fitted(self)
         return np.asarray(self.model_.concentration[0].detach())
 
     @property
     def topics_(self) -> NDArray[np.float64]:
         """``(K, V)``: the probability of each word in each topic."""
+        check_is_fitted(self)
         return np.asarray(self.model_.topics[0].detach())
 
     @property
@@ -199,6 +215,10 @@ class LDAEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             raise InputError(
                 f"{sign}X holds {wrong.min():g}; expected counts, whole numbers of 0 or more, and no weights "
                 "such as tf-idf"
+            )
+        if (number := values.sum()) > _MOST_WORDS:
+            raise InputError(
+                f"X counts {number:g} words; expected {_MOST_WORDS:,} in all at most: take fewer documents"
             )
         return X
 

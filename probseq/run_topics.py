@@ -68,13 +68,13 @@ def _with_topics(folder: Path, run: LoadedRun | None, name: str | None) -> tuple
         which = f"the model {name}" if name else "no model"
         raise InputError(
             f"{which} in {folder} has {'no ' if name else ''}topics; fit one: probseq fit lda --data FOLDER "
-            "--set num_topics=20"
+            "--num-topics 20"
         )
     return next(iter(found.items()))
 
 
 def topics_frame(reading: TopicReading) -> pd.DataFrame:
-    """One row for each topic, the most prevalent first, with the names of its documents."""
+    """One row for each topic that is not empty, the most prevalent first, with the names of its documents."""
     return reading.frame.assign(documents=["; ".join(reading.titles[k]) for k in reading.order])
 
 
@@ -84,7 +84,7 @@ def time_frame(reading: TopicReading) -> pd.DataFrame:
 
     if reading.spans is None or reading.over_time is None:
         raise InputError("the documents have no years; expected a corpus whose documents have one, such as sotu")
-    columns = {f"topic {k}": reading.over_time[:, k] for k in range(reading.num_topics)}
+    columns = {f"topic {k}": reading.over_time[:, k] for k in np.sort(reading.order)}
     return pd.DataFrame({"begins": reading.spans, **columns})
 
 
@@ -99,6 +99,7 @@ def to_plain(name: str, reading: TopicReading) -> dict[str, Any]:
         "model": name,
         "restart": reading.restart,
         "diversity": reading.diversity,
+        "num_empty": int(reading.empty.sum()),
         "topics": rows,
         "spans": None if reading.spans is None else reading.spans.tolist(),
         "over_time": None if reading.over_time is None else np.asarray(reading.over_time).tolist(),

@@ -5,12 +5,14 @@ import pytest
 import scipy.sparse
 import torch
 from sklearn.decomposition import LatentDirichletAllocation
+from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import probseq as ps
 from probseq.estimator import LDAEstimator
+from probseq.topics import beside_likelihood
 
 
 class Rounded(LDAEstimator):
@@ -78,6 +80,21 @@ def test_equal_topics_give_the_shares_of_scikit_learn():
     np.testing.assert_allclose(estimator.transform(X), peer.transform(X), atol=1e-4)
 
 
+def test_what_stands_beside_the_likelihood_is_that_of_the_model():
+    X, estimator = counts(10), fitted()
+    expected = beside_likelihood(estimator.model_, ps.Sequences.from_list([np.repeat(range(5), row) for row in X]))
+    found = estimator.beside_likelihood(X)
+    assert found == pytest.approx({name: nats[0] for name, nats in expected.items()}, rel=1e-12)
+    with pytest.raises(NotFittedError):
+        LDAEstimator().beside_likelihood(X)
+
+
+@pytest.mark.parametrize("name", ["components_", "topics_"])
+def test_what_is_learned_is_not_there_before_a_fit(name):
+    with pytest.raises(NotFittedError, match="This LDAEstimator instance is not fitted yet"):
+        getattr(LDAEstimator(), name)
+
+
 def test_a_row_of_zeros_is_as_the_prior_says():
     X = counts()
     X[3] = 0
@@ -99,21 +116,12 @@ def test_online_steps_find_the_topics(start):
 
 def test_online_steps_of_all_documents_are_those_of_online_em():
     X = counts(30)
-    estimator = LDAEstimator(2, start="random", random_state=0, total_documents=30, delay=2.0)
+    estimator = LDAEstimator(2, start="random", random_state=0, total_documents=30, delay=1.0)
     for _ in range(5):
         estimator.partial_fit(X)
     assert estimator.num_calls_ == 5
-    weights = [(s + 2.0) ** -0.7 for s in range(5)]
-    model = LDAEstimator(2, start="random", random_state=0).partial_fit(X)._begin(1)
-    batch, average = estimator._documents(X).batch(), None
-    with torch.no_grad():
-        words = model.concentration - model.eta[..., None]
-        for weight in weights:
-            statistics = model.e_step(ps.Sequences.from_list([x.tolist() for x in estimator._documents(X)]).batch())
-            average = [words, *statistics[2:]] if average is None else average
-            average = [torch.lerp(old, new, weight) for old, new in zip(average, statistics[1:], strict=True)]
-            model.m_step(statistics._make([statistics[0], *average]))
-    assert len(batch.lengths) == 30
+    model = estimator._begin(1)
+    ps.em(model, estimator._documents(X), num_steps=5, minibatch=30, decay=estimator.decay, delay=1.0)
     torch.testing.assert_close(estimator.model_.concentration, model.concentration, atol=1e-9, rtol=0)
 
 
@@ -144,3 +152,9 @@ def test_what_is_no_count_is_refused(X, sentence):
         LDAEstimator(2).fit(np.array(X))
     with pytest.raises(ps.InputError, match=sentence):
         LDAEstimator(2, start="random").partial_fit(scipy.sparse.csr_array(X))
+
+
+@pytest.mark.parametrize("count", [1e12, 1e20])
+def test_more_words_than_there_is_room_for_are_an_error(count):
+    with pytest.raises(ps.InputError, match=r"X counts .* words; expected 1,000,000,000 in all at most"):
+        LDAEstimator(2).fit([[count, 1], [1, 1]])

@@ -86,16 +86,60 @@ def test_files_are_written(run, tmp_path):
 
 
 def test_the_topics_of_a_model_on_a_file(run):
-    shown = json.loads(succeeds("topics", f"{run}/models/lda", "--data", "speeches.jsonl", "--format", "json"))
-    assert shown["spans"] is None
-    assert shown["topics"][0]["documents"][0].startswith("line")
+    for source, name in ((run, r"line \d+, paragraph \d"), (f"{run}/models/lda", r"line \d+")):  # only a run knows more
+        shown = json.loads(succeeds("topics", source, "--data", "speeches.jsonl", "--format", "json"))
+        assert shown["spans"] is None
+        assert re.fullmatch(name, shown["topics"][0]["documents"][0])
+
+
+def test_a_score_says_how_good_the_estimate_is_and_what_stands_beside_it(run):
+    found = json.loads(succeeds("score", run, "speeches.jsonl", "--format", "json"))
+    assert len(found["documents"]) == 120  # paragraphs, as in the run
+    model = ps.load(run).saved["lda"]
+    corpus = ps.read_study(f"{run}/study.toml").data.load(0)
+    assert 0 <= found["monte_carlo_error"] < 0.1
+    assert 0 <= found["drift"] < 0.1
+    assert set(found["beside"]) == {"lower_bound", "completion"}
+    nats = found["total"]["nats_per_token"]
+    assert nats < found["beside"]["lower_bound"] + 2 * found["monte_carlo_error"]
+    bound = sum(
+        float(model.model.lower_bound(part.batch())[model.chosen].sum())
+        for part in (corpus.train, corpus.validation, corpus.test)
+    )
+    bound /= -sum(part.num_tokens for part in (corpus.train, corpus.validation, corpus.test))
+    assert found["beside"]["lower_bound"] == pytest.approx(bound, rel=1e-4)
+    shown = succeeds("score", run, "speeches.jsonl")
+    assert f"its standard error is {found['monte_carlo_error']:.4f}, its drift {found['drift']:.4f}" in shown
+    assert "a lower bound on log p(x), at most" in shown
+    assert "which is no likelihood" in shown
+
+
+def test_rare_words_are_no_word_of_a_topic(run):
+    _, found = open_topics(Path(run), num_words=99)
+    assert "<unk>" in ps.load(run).vocabulary.symbols
+    assert not any("<unk>" in words for rows in found.words.values() for words in rows)
+
+
+def test_a_model_with_classes_has_default_words_too(run):
+    sizes = ("--num-topics", 2, "--num-classes", 2, "--num-restarts", 1, "--num-steps", 1)
+    few = ("--set", "num_particles=4", "--set", "num_replicates=2")
+    succeeds("fit", "syntax-topics", "--data", "speeches.jsonl", *sizes, *few, "--out", "both")
+    study = ps.read_study("both/study.toml")
+    assert (study.data.level, study.data.window) == ("word", 10**9)
+    assert study.models["syntax-topics"].num_classes == 2
 
 
 def test_the_report_has_a_section(run):
     page = Path(run, "report.html").read_text()
     assert 'id="topics"' in page
     assert "What the topics of lda are" in page
-    assert re.search(r"Of 2 topics of lda, \d (is|are) there again in all 2 other restarts", page)
+    assert re.search(r"Of 2 topics of lda, \d (is|are) there again in both other restarts", page)
+    assert "For a topic model it is every topic of each word" in page
+    assert "every path of states" not in page
+    assert "optim" not in page.partition('id="sensitivity"')[2].partition("</section>")[0]
+    assert 'id="final-wide-title"' not in page  # of three restarts, which the strip shows
+    assert "≈ an estimate" in page
+    assert "~" not in page
     for key in ("topics-wide", "topics-narrow", "time-wide"):
         assert f'id="{key}-title"' in page
     assert "<code>" in page

@@ -11,7 +11,7 @@ from probseq.inference.acceleration import SquaremStep
 from probseq.inference.device import resolve_device
 from probseq.inference.em_step import EMModel, EMStep
 from probseq.inference.online import OnlineStep
-from probseq.inference.run import Fit, check_budget, run
+from probseq.inference.run import Budgets, Fit, run
 from probseq.models.bayesian_hmm import BayesianHMM
 from probseq.models.emissions import Emission
 from probseq.models.syntax_topics import SyntaxTopics
@@ -51,8 +51,8 @@ def em(
     r"""Fit by expectation-maximization, changing `model` in place.
 
     The objective is :math:`\sum_i w_i \log p(x_i) + \log p(\text{parameters})` divided by the number of (weighted)
-    observed tokens, in nats; of a `probseq.VariationalHMM` and a `probseq.LDA` it is the evidence lower bound. It never
-    falls. Every restart is run to its own end and leaves the batch when it gets there:
+    observed tokens, in nats; of a `probseq.VariationalHMM`, a `probseq.LDA` and a `probseq.SyntaxTopics` it is the
+    evidence lower bound. It never falls. Every restart is run to its own end and leaves the batch when it gets there:
 
     - ``converged``: the objective rose by at most `tol` times its absolute value (or times 1, if that is more);
     - ``max_steps``, ``max_seconds``, ``interrupted``: the budget ended, or Ctrl-C;
@@ -105,10 +105,10 @@ def em(
         expectation-maximization algorithm for latent data models".
     """
     _check(model, data, tol, accelerate, minibatch, decay, delay)
-    check_budget(num_steps, seconds)
+    budgets = Budgets(num_steps, seconds)
     if device is not None:
         model.to(resolve_device(device))
-    initialize(model, data)
+    initialize(model, data, progress)
     step: EMStep
     if minibatch is not None:
         step = OnlineStep(model, data, max_tokens, minibatch, decay, delay, seed)
@@ -118,8 +118,7 @@ def em(
         step,
         model,
         num_restarts=model.num_restarts,
-        num_steps=num_steps,
-        seconds=seconds,
+        budgets=budgets,
         objective=getattr(model, "objective", "log-likelihood and log-prior per token (nats)"),
         title="em",
         progress=progress,
@@ -154,13 +153,19 @@ def _check(
             )
 
 
-def initialize(model: Any, data: Sequences) -> None:
-    """Make the starting point, if it has waited for the data; else let floors and priors follow them."""
+def initialize(model: Any, data: Sequences, progress: bool | None = False) -> None:
+    """Make the starting point, if it has waited for the data; else let floors and priors follow them.
+
+    Starts that take long show their `progress`; None shows it only where stderr is a terminal.
+    """
     if not getattr(model, "initialized", True):
         from probseq.inference import starts, syntax_topics, topics  # load scipy
 
         own: dict[type, Any] = {LDA: topics, SyntaxTopics: syntax_topics}
-        own.get(type(model), starts).initialize(model, data)
+        if type(model) in own:
+            own[type(model)].initialize(model, data, progress)
+        else:
+            starts.initialize(model, data)
         return
     for module in model.modules():
         if isinstance(module, Emission) and all(p.requires_grad for p in module.parameters()):

@@ -20,7 +20,7 @@ from probseq.errors import InputError, check_whole
 from probseq.inference.device import resolve_device
 from probseq.inference.em import initialize
 from probseq.inference.em_step import Floats, State
-from probseq.inference.run import Fit, StopReason, check_budget, interrupts, run
+from probseq.inference.run import Budgets, Course, Fit, StopReason, interrupts, run
 from probseq.inference.schedule import Rate
 from probseq.models.base import restart_seed
 from probseq.models.guided import OBJECTIVE, Guided
@@ -91,21 +91,21 @@ def svi(
         D. M. Blei, C. Wang, J. Paisley (2013), "Stochastic variational inference".
     """
     _check(model, data, batch_size, learning_rate, num_particles)
-    check_budget(num_steps, seconds)
+    budgets, course = Budgets(num_steps, seconds), Course()
     if device is not None:
         model.to(resolve_device(device))
-    initialize(model, data)
-    rate = Rate(learning_rate, round(_WARMUP * num_steps), "cosine", num_steps, seconds)
+    initialize(model, data, progress)
+    rate = Rate(learning_rate, round(_WARMUP * num_steps), "cosine", budgets, course)
     step = SVIStep(model, data, rate, batch_size, num_particles, seed)
     fit = run(
         step,
         model,
         num_restarts=model.num_restarts,
-        num_steps=num_steps,
-        seconds=seconds,
+        budgets=budgets,
         objective=OBJECTIVE,
         title="svi",
         progress=progress,
+        course=course,
     )
     step.write_back()
     begin = time.monotonic()
@@ -197,7 +197,7 @@ class SVIStep:
             parameter.grad = -gradients[name]
         self.before = _copies(self.parameters)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate(number) * group["share"]
+            group["lr"] = self.rate() * group["share"]
         self.optimizer.step()
         lost = lost | ~_finite(self.parameters)
         self._restore(lost)

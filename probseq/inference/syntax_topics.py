@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from probseq.data.sequences import Sequences
+from probseq.inference.sweeps import Count, Sweeps
 from probseq.inference.topics import Tokens, polya_step
 from probseq.models.base import restart_seed
 from probseq.models.syntax_topics import SyntaxTopics
@@ -28,12 +29,13 @@ class Start(NamedTuple):
 
 
 @torch.no_grad()
-def initialize(model: SyntaxTopics, data: Sequences) -> None:
+def initialize(model: SyntaxTopics, data: Sequences, progress: bool | None = False) -> None:
     """Set the model's parameters by sweeps of collapsed Gibbs sampling, once.
 
     Args:
         model: a model whose ``initialized`` is False; others are left alone.
         data: the training documents.
+        progress: show the sweeps; None: only where stderr is a terminal.
 
     Raises:
         InputError: words outside the vocabulary, or missing.
@@ -43,7 +45,12 @@ def initialize(model: SyntaxTopics, data: Sequences) -> None:
     for batch in data.batches():
         model.check_values(batch)
     tokens = Tokens.of(data)
-    starts = in_threads(lambda r: gibbs(model, tokens, model.numbers[r], r), range(model.num_restarts))
+    with Sweeps(_SWEEPS, model.num_restarts, progress) as sweeps:
+
+        def begin(r: int) -> Start:
+            return gibbs(model, tokens, model.numbers[r], r, sweeps.count)
+
+        starts = list(in_threads(begin, range(model.num_restarts)))
     for r, start in enumerate(starts):
         model.log_words[r] = torch.from_numpy(start.words.T).log()
         steps = torch.from_numpy(start.steps).log()
@@ -52,7 +59,7 @@ def initialize(model: SyntaxTopics, data: Sequences) -> None:
     model.initialized = True
 
 
-def gibbs(model: SyntaxTopics, tokens: Tokens, number: int, r: int) -> Start:
+def gibbs(model: SyntaxTopics, tokens: Tokens, number: int, r: int, count: Count = iter) -> Start:
     """Mean counts of the last sweeps; priors follow the counts.
 
     Reference:
@@ -66,11 +73,15 @@ def gibbs(model: SyntaxTopics, tokens: Tokens, number: int, r: int) -> Start:
     label = _random_labels(rng, len(tokens.words), size, classes)
     by_document, by_word, steps = counts(tokens, label, model.num_symbols, size, classes)
     total, alpha, eta = by_word.sum(axis=0), np.full(size, model.prior["alpha"]), np.full(2, model.prior["eta"])
-    gamma, mean_words, mean_steps = model.prior["gamma"], np.zeros_like(by_word), np.zeros_like(steps)
-    for number, key in enumerate(keys):
-        sweep(tokens.offsets, tokens.words, weight, label, alpha, eta, gamma, by_document, by_word, total, steps, key)
+    prior, mean_words, mean_steps = (
+        model.prior["transition_concentration"],
+        np.zeros_like(by_word),
+        np.zeros_like(steps),
+    )
+    for number, key in count(enumerate(keys)):
+        sweep(tokens.offsets, tokens.words, weight, label, alpha, eta, prior, by_document, by_word, total, steps, key)
         if number % _LEARN_EVERY == 0:
-            alpha = polya_step(by_document, alpha)
+            alpha = polya_step(by_document, alpha, weight)
             for part, columns in enumerate((by_word[:, :size], by_word[:, size:])):
                 if columns.shape[1]:
                     eta[part] = polya_step(columns.T, np.full(model.num_symbols, eta[part])).mean()
@@ -78,7 +89,7 @@ def gibbs(model: SyntaxTopics, tokens: Tokens, number: int, r: int) -> Start:
             mean_words += by_word / _AVERAGED
             mean_steps += steps / _AVERAGED
     smooth = np.repeat(eta, [size, classes - 1])
-    return Start(mean_words * tokens.scale + smooth, mean_steps * tokens.scale + gamma, alpha, eta)
+    return Start(mean_words * tokens.scale + smooth, mean_steps * tokens.scale + prior, alpha, eta)
 
 
 def _random_labels(rng: np.random.Generator, num: int, size: int, classes: int) -> NDArray[np.int64]:

@@ -16,6 +16,7 @@ A start depends on ``(seed, restart)`` and the data alone.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from probseq.data.sequences import Sequences
 from probseq.errors import InputError
+from probseq.inference.sweeps import Count, Sweeps
 from probseq.models.base import restart_seed
 from probseq.models.topic import LDA
 from probseq.ops.chain_compiled import in_threads
@@ -72,12 +74,13 @@ Strategy = Callable[[LDA, Tokens, int], Start]
 
 
 @torch.no_grad()
-def initialize(model: LDA, data: Sequences) -> None:
-    """Set the model's parameters by its strategy ``model.start``, once. Parts that are fixed stay as they are.
+def initialize(model: LDA, data: Sequences, progress: bool | None = False) -> None:
+    """Set the model's parameters by its strategy ``model.start``, once. Priors that are fixed stay as they are.
 
     Args:
-        model: a model whose ``initialized`` is False; others are left alone.
+        model: a model whose ``initialized`` is False; others, such as those with fixed topics, are left alone.
         data: the training documents.
+        progress: show the sweeps of ``gibbs``; None: only where stderr is a terminal.
 
     Raises:
         InputError: nothing was observed, words outside the vocabulary, too few different words for ``anchors``.
@@ -90,12 +93,11 @@ def initialize(model: LDA, data: Sequences) -> None:
         model.check_values(batch)
     tokens = Tokens.of(data)
 
-    def begin(r: int) -> Start:
-        return STRATEGIES[model.start](model, tokens, r)
-
-    for r, start in enumerate(in_threads(begin, range(model.num_restarts))):
-        if "topics" not in model.fixed:
-            model.log_concentration[r] = torch.from_numpy(start.concentration.T).log()
+    with Sweeps(_SWEEPS, model.num_restarts, progress if model.start == "gibbs" else False) as sweeps:
+        own: dict[str, Strategy] = {**STRATEGIES, "gibbs": partial(gibbs, count=sweeps.count)}
+        found = list(in_threads(lambda r: own[model.start](model, tokens, r), range(model.num_restarts)))
+    for r, start in enumerate(found):
+        model.log_concentration[r] = torch.from_numpy(start.concentration.T).log()
         if "alpha" not in model.fixed:
             model.log_alpha[r] = torch.from_numpy(start.alpha).log()
         if "eta" not in model.fixed:
@@ -103,7 +105,7 @@ def initialize(model: LDA, data: Sequences) -> None:
     model.initialized = True
 
 
-def gibbs(model: LDA, tokens: Tokens, r: int) -> Start:
+def gibbs(model: LDA, tokens: Tokens, r: int, count: Count = iter) -> Start:
     """Collapsed Gibbs sampling, whose priors follow the counts.
 
     Reference:
@@ -116,51 +118,73 @@ def gibbs(model: LDA, tokens: Tokens, r: int) -> Start:
     chosen = rng.integers(model.num_topics, size=len(tokens.words))
     document = np.repeat(np.arange(len(tokens.weights)), np.diff(tokens.offsets))
     by_document = np.zeros((len(tokens.weights), model.num_topics), np.float32)
-    by_word = np.zeros((model.num_symbols, model.num_topics), np.float32)
+    by_word, total = np.empty((model.num_symbols, model.num_topics), np.float32), np.empty(model.num_topics)
     np.add.at(by_document, (document, chosen), 1)
-    np.add.at(by_word, (tokens.words, chosen), tokens.weights[document].astype(np.float32))
-    total, mean = by_word.sum(axis=0, dtype=np.float64), np.zeros(by_word.shape)
-    alpha, eta = model.alpha[r].double().numpy().copy(), float(model.eta[r])
-    for sweep in range(_SWEEPS):
+    _count(tokens, document, chosen, by_word, total)
+    mean = np.zeros(by_word.shape)
+    drifting = (tokens.weights % 1 > 0).any() or total.sum() >= 2**24  # from there on float32 skips whole numbers
+    alpha, eta = model.alpha[r].double().cpu().numpy().copy(), float(model.eta[r])
+    for sweep in count(range(_SWEEPS)):
         kernels.gibbs(
             tokens.offsets, tokens.words, tokens.weights, chosen, alpha, eta, by_document, by_word, total, keys[sweep]
         )
+        if drifting:
+            _count(tokens, document, chosen, by_word, total)
         if sweep % _LEARN_EVERY == 0:
-            alpha, eta = _learn(model, by_document, by_word, alpha, eta)
+            alpha, eta = _learn(model, tokens, by_document, by_word, alpha, eta)
         if sweep >= _SWEEPS - _AVERAGED:
             mean += by_word / _AVERAGED
     return Start(mean * tokens.scale + eta, alpha, eta)
 
 
+def _count(
+    tokens: Tokens, document: NDArray[np.int64], chosen: NDArray[np.int64], by_word: NDArray[np.float32], total: Floats
+) -> None:
+    """Fill the weighted counts of topics by word and in all anew: sums of weights that are no whole numbers drift."""
+    places = tokens.words * by_word.shape[1] + chosen
+    by_word[:] = np.bincount(places, tokens.weights[document], by_word.size).reshape(by_word.shape)
+    total[:] = by_word.sum(axis=0, dtype=np.float64)
+
+
 def _learn(
-    model: LDA, by_document: NDArray[np.float32], by_word: NDArray[np.float32], alpha: Floats, eta: float
+    model: LDA,
+    tokens: Tokens,
+    by_document: NDArray[np.float32],
+    by_word: NDArray[np.float32],
+    alpha: Floats,
+    eta: float,
 ) -> tuple[Floats, float]:
     """Priors under which the counts are more probable; those that are fixed stay."""
     if "alpha" not in model.fixed:
-        alpha = polya_step(by_document, alpha)
+        alpha = polya_step(by_document, alpha, tokens.weights)
         alpha = np.full_like(alpha, alpha.mean()) if model.symmetric else alpha
     if "eta" not in model.fixed:
         eta = float(polya_step(by_word.T, np.full(len(by_word), eta)).mean())
     return alpha, eta
 
 
-def polya_step(counts: NDArray[np.floating[Any]], alpha: Floats) -> Floats:
+def polya_step(counts: NDArray[np.floating[Any]], alpha: Floats, weights: Floats | None = None) -> Floats:
     """One step of Minka's fixed point for the Dirichlet distribution behind rows of counts; 0 becomes a little more.
+
+    A row of weight w counts as w rows.
 
     Reference:
         T. P. Minka (2000), "Estimating a Dirichlet distribution".
     """
-    size, n, prior = counts.sum(axis=1), torch.from_numpy(counts), torch.from_numpy(alpha)
-    gained = ((n + prior).digamma() - prior.digamma()).sum(dim=0)
-    possible = ((torch.from_numpy(size) + prior.sum()).digamma() - prior.sum().digamma()).sum()
+    size, n, prior = counts.sum(axis=1, dtype=np.float64), torch.from_numpy(counts), torch.from_numpy(alpha)
+    times = torch.from_numpy(np.ones(len(counts)) if weights is None else weights)
+    gained = times @ ((n + prior).digamma() - prior.digamma())
+    possible = times @ ((torch.from_numpy(size) + prior.sum()).digamma() - prior.sum().digamma())
     return np.asarray((prior * gained / possible).clamp(min=1e-6)) if possible > 0 else alpha
 
 
 def documents(model: LDA, tokens: Tokens, r: int) -> Start:
     """Every topic has the words of a few documents, and as many words again as all documents have them."""
     rng, size = np.random.default_rng(restart_seed(model.seed, model.numbers[r])), len(tokens.weights)
-    overall = tokens.counts(np.arange(size), model.num_symbols)
-    seeds = np.stack([tokens.counts(rng.choice(size, _SEEDS), model.num_symbols) for _ in range(model.num_topics)])
+    lengths, share = np.diff(tokens.offsets), tokens.weights / tokens.weights.sum()
+    overall = np.bincount(tokens.words, np.repeat(tokens.weights, lengths), model.num_symbols)
+    chosen = [rng.choice(size, _SEEDS, p=share) for _ in range(model.num_topics)]
+    seeds = np.stack([tokens.counts(rows, model.num_symbols) for rows in chosen])
     topics = seeds / np.maximum(seeds.sum(axis=1, keepdims=True), 1) + overall / overall.sum()
     return _even(model, topics / topics.sum(axis=1, keepdims=True), tokens, r)
 
@@ -173,13 +197,13 @@ def anchors(model: LDA, tokens: Tokens, r: int) -> Start:
 
     shape = (len(tokens.weights), model.num_symbols)
     counts = csr_matrix((np.ones(len(tokens.words)), tokens.words, tokens.offsets), shape=shape)
-    return _even(model, anchor_topics(counts, model.num_topics), tokens, r)
+    return _even(model, anchor_topics(counts, model.num_topics, tokens.weights), tokens, r)
 
 
 def _even(model: LDA, topics: Floats, tokens: Tokens, r: int) -> Start:
     """Topics ``(K, V)`` of equal size, with the model's priors."""
     eta, words = float(model.eta[r]), float(np.diff(tokens.offsets) @ tokens.weights) * tokens.scale
-    return Start(topics.T * words / model.num_topics + eta, model.alpha[r].double().numpy(), eta)
+    return Start(topics.T * words / model.num_topics + eta, model.alpha[r].double().cpu().numpy(), eta)
 
 
 STRATEGIES: dict[str, Strategy] = {"gibbs": gibbs, "documents": documents, "anchors": anchors}

@@ -49,6 +49,11 @@ class DocumentMemory:
             if one in self._known:
                 self._known[one][0][rows] = begun
 
+    def to(self, device: torch.device) -> None:
+        """Follow the model to a device."""
+        for one, (begun, found) in list(self._known.items()):
+            self._known[one] = (begun.to(device), found.to(device))
+
     def __getstate__(self) -> dict[str, Any]:
         return {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,10 +10,28 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from probseq.data.batch import Batch
+from probseq.errors import InputError
 from probseq.models.base import Model
 from probseq.models.emissions import Categorical
 from probseq.ops import particles
 from probseq.types import Likelihood, TokenLogProb
+
+
+def check_prior(name: str, value: float | Sequence[float], size: int, dtype: torch.dtype) -> Float[Tensor, "size"]:
+    """The parameters of a Dirichlet prior, of which the data type of a model must not make 0 or inf.
+
+    Raises:
+        InputError: no numbers, some that are not positive, too small or too large, or not as many as there should be.
+    """
+    limits = torch.finfo(dtype)
+    try:
+        prior = torch.as_tensor(value, dtype=torch.float64).reshape(-1)
+    except (TypeError, ValueError):
+        prior = torch.empty(0)  # nothing that is a number
+    if prior.numel() not in (1, size) or not ((prior >= limits.tiny) & (prior <= limits.max)).all():
+        more = f", or {size} of them" if size > 1 else ""
+        raise InputError(f"{name} is {value}; expected a positive number{more}, {limits.tiny:.1e} or more")
+    return prior.expand(size).clone()
 
 
 class ParticleModel(Model):
@@ -57,7 +76,9 @@ class ParticleModel(Model):
         """
         self.check_values(batch)
         sizes = (self.num_particles, self.num_replicates, self.seed)
-        return particles.combine(particles.token_log_prob(batch.values, batch.observed, self.source, *sizes))
+        terms = particles.token_log_prob(batch.values, batch.observed, self.source, *sizes)
+        first = batch.observed.int().argmax(dim=1, keepdim=True)
+        return particles.combine(terms, shared=batch.values.gather(1, first)[:, 0])  # a key depends on the words so far
 
     def token_log_prob(self, batch: Batch) -> TokenLogProb:
         return self.estimate(batch).token_log_prob

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from probseq.data.batch import Batch
 from probseq.data.sequences import Sequences
-from probseq.errors import InputError, check_whole, unknown
+from probseq.errors import check_whole, unknown
 from probseq.models.base import restart_generator
 from probseq.models.document_memory import DocumentMemory
 from probseq.models.emissions import Categorical
+from probseq.models.particle_model import check_prior
 from probseq.models.syntax_topics_variational import VariationalSyntaxTopics
 from probseq.ops import particles
 from probseq.ops.topics import draw_log_dirichlet
@@ -48,9 +49,9 @@ class SyntaxTopics(VariationalSyntaxTopics):
         start: ``"gibbs"``, sweeps of collapsed Gibbs sampling over the training data, or ``"random"``.
         alpha: of the prior over a document's topics; where learning begins.
         eta: of the symmetric priors over the words of a topic and of a class; where learning begins.
-        gamma: of the symmetric priors over first classes and over the steps from each class.
+        transition_concentration: of the symmetric priors over first classes and over the steps from each class.
         num_particles: of one particle filter.
-        num_replicates: filters whose estimates are averaged.
+        num_replicates: filters whose estimates are averaged; of one alone error and drift are unknown.
         dtype: of the parameters; inference computes in float64.
 
     Raises:
@@ -76,7 +77,7 @@ class SyntaxTopics(VariationalSyntaxTopics):
         start: str = "gibbs",
         alpha: float = 0.1,
         eta: float = 0.05,
-        gamma: float = 0.5,
+        transition_concentration: float = 0.5,
         num_particles: int = 64,
         num_replicates: int = 4,
         dtype: torch.dtype = torch.float64,
@@ -84,15 +85,13 @@ class SyntaxTopics(VariationalSyntaxTopics):
         super().__init__()
         self.num_topics = check_whole("num_topics", num_topics)
         self.num_classes = check_whole("num_classes", num_classes)
-        self.num_restarts, self.seed = check_whole("num_restarts", num_restarts), seed
+        self.num_restarts, self.seed = check_whole("num_restarts", num_restarts), check_whole("seed", seed, least=0)
         self.num_particles = check_whole("num_particles", num_particles)
         self.num_replicates = check_whole("num_replicates", num_replicates)
         if start not in STARTS:
             raise unknown("start", start, STARTS)
-        for name, value in {"alpha": alpha, "eta": eta, "gamma": gamma}.items():
-            if not 0 < value < float("inf"):
-                raise InputError(f"{name} is {value}; expected a positive number")
-        self.start, self.prior = start, {"alpha": alpha, "eta": eta, "gamma": gamma}
+        prior = {"alpha": alpha, "eta": eta, "transition_concentration": transition_concentration}
+        self.start, self.prior = start, {k: check_prior(k, value, 1, dtype).item() for k, value in prior.items()}
         self._symbols = Categorical(num_symbols).num_symbols
         self.numbers = list(range(num_restarts))  # each restart's number, from which its starting point is drawn
         self.initialized = start == "random"
@@ -109,8 +108,8 @@ class SyntaxTopics(VariationalSyntaxTopics):
             "words": torch.stack(drawn).log(),
             "initial": torch.zeros(self.num_restarts, classes),
             "transition": torch.zeros(self.num_restarts, classes, classes),
-            "alpha": torch.full((self.num_restarts, self.num_topics), self.prior["alpha"]).log(),
-            "eta": torch.full((self.num_restarts, 2), self.prior["eta"]).log(),
+            "alpha": shape.new_full((self.num_restarts, self.num_topics), self.prior["alpha"]).log(),
+            "eta": shape.new_full((self.num_restarts, 2), self.prior["eta"]).log(),
         }
         for name, value in start.items():  # an estimate has no gradient
             setattr(self, f"log_{name}", nn.Parameter(value.to(dtype), requires_grad=False))
@@ -159,14 +158,14 @@ class SyntaxTopics(VariationalSyntaxTopics):
         check_whole("num_sequences", num_sequences), check_whole("length", length)
         source = particles.Source(*(part[0] for part in self.source))
         theta = draw_log_dirichlet(source.alpha.expand(num_sequences, -1), generator).exp()
-        now, words, states = torch.full((num_sequences,), self.num_classes), [], []
+        now, words, states = torch.full((num_sequences,), self.num_classes, device=self.device), [], []
         for _ in range(length):
             now = torch.multinomial(source.steps[now], 1, generator=generator)[:, 0]
             topic = torch.multinomial(theta, 1, generator=generator)[:, 0]
             label = torch.where(now == 0, topic, self.num_topics - 1 + now)
             words.append(torch.multinomial(source.emission[label], 1, generator=generator)[:, 0])
             states.append(now)
-        rows = (torch.stack(part, dim=1).numpy() for part in (words, states))
+        rows = (torch.stack(part, dim=1).cpu().numpy() for part in (words, states))
         return Sequences.from_list(list(next(rows)), states=list(next(rows)))
 
     # Restarts
@@ -179,7 +178,7 @@ class SyntaxTopics(VariationalSyntaxTopics):
         rows = torch.as_tensor(restarts, device=self.device)
         new: SyntaxTopics = type(self).from_config({**self.config(), "num_restarts": len(restarts)}).to(self.device)
         new.load_state_dict({name: value.data[rows] for name, value in self.named_parameters()})
-        new.numbers = [self.numbers[r] for r in restarts]
+        new.numbers, new.vocabulary = [self.numbers[r] for r in restarts], self.vocabulary
         new._memory = self._memory.take(rows)
         return new
 

@@ -26,14 +26,14 @@ def program(model: SyntaxTopics, batch: Batch) -> None:
     size, classes = model.num_topics, model.num_classes
     restarts = pyro.plate("restarts", model.num_restarts, dim=-3)
     documents = pyro.plate("documents", len(batch.lengths), dim=-2)
-    eta, gamma = (
+    eta, step_prior = (
         model.eta.expand(-1, -1, model.num_symbols),
-        torch.full((classes,), model.prior["gamma"]).to(model.alpha),
+        torch.full((classes,), model.prior["transition_concentration"]).to(model.alpha),
     )
     with restarts, pyro.plate("labels", size + classes - 1, dim=-2):
         words = pyro.sample("words", dist.Dirichlet(eta[:, :, None]))  # (R, J, 1, V)
     with restarts, pyro.plate("classes", classes + 1, dim=-2):
-        steps = pyro.sample("steps", dist.Dirichlet(gamma))  # (R, C + 1, 1, C)
+        steps = pyro.sample("steps", dist.Dirichlet(step_prior))  # (R, C + 1, 1, C)
     row = torch.arange(model.num_restarts, device=model.device)[:, None, None]
     with restarts, documents:
         theta = pyro.sample("theta", dist.Dirichlet(model.alpha[:, None, None]))  # (R, N, 1, K)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,8 @@ from probseq.data.batch import Batch
 from probseq.models.document_memory import DocumentMemory
 from probseq.models.particle_model import ParticleModel
 from probseq.ops import syntax_topics
-from probseq.ops.syntax_topics import Tables, minus_divergence
+from probseq.ops.divergences import dirichlet_divergence
+from probseq.ops.syntax_topics import Tables
 from probseq.ops.topics import dirichlet_ascent, log_dirichlet
 
 _STEPS, _STEPS_AGAIN, _STEPS_NEW = 8, 2, 50  # of inference in a document: at first, from the last end, in a new one
@@ -69,6 +70,12 @@ class VariationalSyntaxTopics(ParticleModel):
         times = torch.tensor([self.num_topics, self.num_classes - 1], device=self.device)
         return eta.repeat_interleave(times, dim=1)[..., None]
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """Whatever moves the parameters moves what is known of documents."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._memory.to(self.device)
+        return self
+
     @torch.no_grad()
     def lower_bound(self, batch: Batch) -> Float[Tensor, "R N"]:
         """A lower bound on each ``log p(x)``, by variational inference of the document's topics."""
@@ -77,8 +84,13 @@ class VariationalSyntaxTopics(ParticleModel):
     @torch.no_grad()
     def document_topics(self, batch: Batch) -> Float[Tensor, "R N K"]:
         """The share of each topic in what class 0 emits in each document: the mean of its variational posterior."""
-        gamma = torch.stack([found.gamma for found in self._infer(batch)])
+        gamma = self.document_posterior(batch)
         return gamma / gamma.sum(dim=-1, keepdim=True)
+
+    @torch.no_grad()
+    def document_posterior(self, batch: Batch) -> Float[Tensor, "R N K"]:
+        """Parameters of each document's Dirichlet posterior: alpha, and the expected number of words of each topic."""
+        return torch.stack([found.gamma for found in self._infer(batch)])
 
     def _infer(self, batch: Batch) -> list[syntax_topics.Posterior]:
         self.check_values(batch)
@@ -118,10 +130,10 @@ class VariationalSyntaxTopics(ParticleModel):
     def m_step(self, statistics: Statistics) -> None:
         """Set every belief to what maximizes the bound, one after the other."""
         self._memory.accept(statistics.documents > 0)
-        gamma = self.prior["gamma"]
+        prior = self.prior["transition_concentration"]
         self.log_words.copy_((self.eta + statistics.words).log())
-        self.log_initial.copy_((gamma + statistics.initial).log())
-        self.log_transition.copy_((gamma + statistics.transition).log())
+        self.log_initial.copy_((prior + statistics.initial).log())
+        self.log_transition.copy_((prior + statistics.transition).log())
         mean = log_dirichlet(self.log_words.double().exp())[0].mean(dim=-1)
         for part, rows in enumerate((slice(None, self.num_topics), slice(self.num_topics, None))):
             if mean[:, rows].numel():
@@ -135,8 +147,9 @@ class VariationalSyntaxTopics(ParticleModel):
     def log_prior(self) -> Float[Tensor, "R"]:
         """Minus the divergence of the beliefs from their priors: the bound's other part."""
         words = self.log_words.double().exp()
-        total = minus_divergence(words, self.eta.expand_as(words)).sum(dim=-1)
+        total = -dirichlet_divergence(words, self.eta.expand_as(words), log_dirichlet(words)).sum(dim=-1)
         for log_belief in (self.log_initial[:, None], self.log_transition):
             belief = log_belief.double().exp()
-            total = total + minus_divergence(belief, torch.full_like(belief, self.prior["gamma"])).sum(dim=-1)
+            prior = torch.full_like(belief, self.prior["transition_concentration"])
+            total -= dirichlet_divergence(belief, prior).sum(dim=-1)
         return total

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from probseq.data.batch import Batch
 from probseq.data.sequences import Sequences
-from probseq.errors import InputError, unknown
+from probseq.errors import InputError, check_whole, unknown
 from probseq.models.base import restart_generator
 from probseq.models.document_memory import DocumentMemory
 from probseq.models.emissions import Categorical
 from probseq.models.guided import Guided
-from probseq.models.particle_model import ParticleModel
+from probseq.models.particle_model import ParticleModel, check_prior
 from probseq.models.topic_encoder import TopicEncoder
 from probseq.models.topic_variational import VariationalTopics
 from probseq.ops import particles, topics
@@ -61,12 +61,13 @@ class LDA(Guided, VariationalTopics, ParticleModel):
         alpha: of the prior over a document's topics, a number or one for each topic; where learning begins.
         eta: of the symmetric prior over a topic's words; where learning begins.
         symmetric: learn one number for all of alpha.
-        fixed: the parts that no fit changes, among ``"topics"``, ``"alpha"`` and ``"eta"``.
+        fixed: the parts that no fit changes, among ``"topics"``, ``"alpha"`` and ``"eta"``. Topics that are fixed are
+            known: no uncertainty of theirs is part of the bound, eta stays with them, and no start is looked for.
         guide: of `probseq.svi`: ``"mean_field"``, ``"logistic_normal"`` or ``"prodlda"``; see
             `probseq.models.topic_guides`. The last two read a document's topics off its words by an encoder.
         hidden_dim: units in each of the encoder's two layers.
         num_particles: of one particle filter.
-        num_replicates: filters whose estimates are averaged.
+        num_replicates: filters whose estimates are averaged; of one alone error and drift are unknown.
         dtype: of the parameters; inference computes in float64.
 
     Raises:
@@ -103,29 +104,23 @@ class LDA(Guided, VariationalTopics, ParticleModel):
         dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__()
-        sizes = {
-            "num_topics": num_topics,
-            "num_restarts": num_restarts,
-            "num_particles": num_particles,
-            "hidden_dim": hidden_dim,
-        }
-        for name, size in {**sizes, "num_replicates": num_replicates}.items():
-            if size < 1:
-                raise InputError(f"{name} is {size}; expected 1 or more")
         if start not in STARTS:
             raise unknown("start", start, STARTS)
         if guide not in GUIDE_NAMES:
             raise unknown("guide", guide, GUIDE_NAMES)
-        self.num_topics, self.num_restarts, self.seed, self.start = num_topics, num_restarts, seed, start
-        self.num_particles, self.num_replicates = num_particles, num_replicates
+        self.num_topics = check_whole("num_topics", num_topics)
+        self.num_restarts = check_whole("num_restarts", num_restarts)
+        self.num_particles = check_whole("num_particles", num_particles)
+        self.num_replicates = check_whole("num_replicates", num_replicates)
+        self.seed, self.start = check_whole("seed", seed, least=0), start
         self.symmetric, self.fixed = symmetric, _check_fixed(fixed)
-        self.guide, self.hidden_dim = guide, hidden_dim
+        self.guide, self.hidden_dim = guide, check_whole("hidden_dim", hidden_dim)
         self._symbols = Categorical(num_symbols).num_symbols
         self.numbers = list(range(num_restarts))  # each restart's number, from which its starting point is drawn
-        self.initialized = start in ("random", "parameters")
+        self.initialized = start in ("random", "parameters") or "topics" in self.fixed  # a start is one of other topics
         self._memory = DocumentMemory()
         self._forget()
-        self._priors = (_check_prior("alpha", alpha, num_topics), _check_prior("eta", eta, 1))
+        self._priors = (check_prior("alpha", alpha, num_topics, dtype), check_prior("eta", eta, 1, dtype))
         shape = torch.full((num_topics, num_symbols), _EVENNESS, dtype=torch.float64)
         drawn = [torch._standard_gamma(shape, generator=restart_generator(seed, r)) for r in range(num_restarts)]
         self._set("log_concentration", (torch.stack(drawn) / _EVENNESS).log().to(dtype))
@@ -227,7 +222,7 @@ class LDA(Guided, VariationalTopics, ParticleModel):
         rows = torch.as_tensor(restarts, device=self.device)
         new: LDA = type(self).from_config({**self.config(), "num_restarts": len(restarts)}).to(self.device)
         new.load_state_dict({name: value.data[rows] for name, value in self.named_parameters()})
-        new.numbers = [self.numbers[r] for r in restarts]
+        new.numbers, new.vocabulary = [self.numbers[r] for r in restarts], self.vocabulary
         new._memory = self._memory.take(rows)
         new._documents.update(self._documents)
         return new
@@ -268,16 +263,9 @@ class LDA(Guided, VariationalTopics, ParticleModel):
         program(self, batch)
 
 
-def _check_prior(name: str, value: float | Sequence[float], size: int) -> Tensor:
-    prior = torch.as_tensor(value, dtype=torch.float64)
-    if prior.numel() not in (1, size) or not ((prior > 0) & prior.isfinite()).all():
-        raise InputError(f"{name} is {value}; expected a positive number{f', or {size} of them' if size > 1 else ''}")
-    return prior.expand(size).clone() if prior.ndim == 0 else prior
-
-
 def _check_fixed(fixed: Iterable[str]) -> tuple[str, ...]:
     names = tuple(fixed)
     for name in names:
         if name not in PARTS:
             raise unknown("part", name, PARTS)
-    return names
+    return (*names, "eta") if "topics" in names and "eta" not in names else names  # nothing depends on eta then

@@ -13,6 +13,8 @@ The topic of every word is summed out, so that a document is :math:`p(x \mid \th
 ``prodlda``
     The construction of ProdLDA: the same guide of documents, but words come from a product of topics,
     :math:`p(w \mid \theta) \propto \exp \sum_k \theta_k \beta_{kw}`, and :math:`\beta` is a point without a prior.
+    Such a product is normalized over the whole vocabulary: a minibatch of N documents needs a tensor (R, N, V), the
+    only one of its kind here.
 
 Reference:
     M. D. Hoffman, D. M. Blei, C. Wang, J. Paisley (2013), "Stochastic variational inference"; A. Srivastava, C. Sutton
@@ -72,15 +74,20 @@ def elbo(model: LDA, batch: Batch, noise: OwnNoise, num_sequences: int | None = 
 
 def marginal_program(model: LDA, part: _Part) -> None:
     """Sites: ``topics`` (R, K) unless they are a point, ``theta`` (R, N), and the factor ``words`` (R, N)."""
-    words, table = _product, model.log_concentration
+    words, table = (_product, model.log_concentration) if model.guide == "prodlda" else (_mixture, model.topics)
     with pyro.plate("restarts", model.num_restarts, dim=-2):
-        if model.guide != "prodlda":
+        if _uncertain(model):
             prior = model.eta[..., None].expand(-1, model.num_topics, model.num_symbols)
             with pyro.plate("topics_plate", model.num_topics, dim=-1):
-                words, table = _mixture, pyro.sample("topics", dist.Dirichlet(prior))
+                table = pyro.sample("topics", dist.Dirichlet(prior))
         with part.plate():
             theta = pyro.sample("theta", dist.Dirichlet(model.alpha[:, None].expand(-1, len(part.scale), -1)))
             pyro.factor("words", words(part.docs, theta, table))
+
+
+def _uncertain(model: LDA) -> bool:
+    """Whether topics have a posterior."""
+    return model.guide != "prodlda" and "topics" not in model.fixed
 
 
 def _mixture(docs: topics.Documents, theta: Tensor, table: Tensor) -> Tensor:
@@ -103,10 +110,10 @@ def _sums(docs: topics.Documents, terms: Tensor) -> Tensor:
 def mean_field(model: LDA, part: _Part, noise: OwnNoise) -> None:
     """Dirichlets everywhere; see `probseq.models.guides.mean_field` for which numbers have a gradient."""
     with torch.no_grad():
-        weight = topics.log_dirichlet(model.concentration)[0].exp().transpose(1, 2).contiguous()
-        gamma = topics.infer(part.docs, weight, model.alpha, num_steps=100).gamma.to(model.log_alpha)
+        gamma = topics.infer(part.docs, model.word_weight(), model.alpha, num_steps=100).gamma.to(model.log_alpha)
     with pyro.plate("restarts", model.num_restarts, dim=-2):
-        _topics(model, noise)
+        if _uncertain(model):
+            _topics(model, noise)
         with part.plate(), Given({"theta": _from_log_gammas(noise.log_gammas(gamma))}):
             pyro.sample("theta", dist.Dirichlet(gamma))
 
@@ -122,7 +129,7 @@ def logistic_normal(model: LDA, part: _Part, noise: OwnNoise) -> None:
     density = density - log_theta.sum(dim=-1) - math.log(model.num_topics) / 2  # from coordinates to probabilities
     theta = log_theta.exp().clamp(min=torch.finfo(drawn.dtype).tiny)
     with pyro.plate("restarts", model.num_restarts, dim=-2):
-        if model.guide != "prodlda":
+        if _uncertain(model):
             _topics(model, noise)
         with part.plate():
             pyro.sample("theta", dist.Delta(theta, log_density=density, event_dim=1))

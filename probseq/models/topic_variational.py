@@ -13,6 +13,7 @@ from probseq.data.batch import Batch
 from probseq.models.base import Model
 from probseq.models.document_memory import DocumentMemory
 from probseq.ops import topics
+from probseq.ops.divergences import dirichlet_divergence
 
 _STEPS, _STEPS_AGAIN = 20, 5  # of inference in a document, at most: at first, and from where the last one ended
 _KNOWLEDGE = ("_kept", "_documents")  # what is found again where it is lost
@@ -32,7 +33,8 @@ class VariationalTopics(Model):
 
     The posterior is taken for :math:`q(\phi) \, q(\theta) \, q(z)`, Dirichlets of topics and documents and a
     categorical distribution for every word. An E-step finds those of the documents, an M-step that of the topics, and
-    then priors by Minka's fixed point; each raises the evidence lower bound.
+    then priors by Minka's fixed point; each raises the evidence lower bound. Topics that are fixed are points: words
+    that they lack are impossible.
     """
 
     objective = "evidence lower bound per token (nats)"
@@ -77,9 +79,15 @@ class VariationalTopics(Model):
     @torch.no_grad()
     def document_topics(self, batch: Batch) -> Float[Tensor, "R N K"]:
         """The share of each topic in each document: the mean of its variational posterior."""
-        gamma: Tensor = self._infer(batch).gamma
+        gamma = self.document_posterior(batch)
         share: Tensor = gamma / gamma.sum(dim=-1, keepdim=True)
         return share
+
+    @torch.no_grad()
+    def document_posterior(self, batch: Batch) -> Float[Tensor, "R N K"]:
+        """Parameters of each document's Dirichlet posterior: alpha, and the expected number of words of each topic."""
+        gamma: Tensor = self._infer(batch).gamma
+        return gamma
 
     def _infer(self, batch: Batch) -> topics.Posterior:
         self.check_values(batch)
@@ -92,8 +100,7 @@ class VariationalTopics(Model):
         docs, begin, steps = self._counted(batch), self._memory.begin(batch), _STEPS_AGAIN
         if begin is None:
             begin, steps = topics.uniform_gamma(docs, self.alpha.double()), _STEPS
-        weight = self._posterior()[0].exp().transpose(1, 2).contiguous()
-        found = topics.infer(docs, weight, self.alpha, begin, batch.weights, num_steps=steps)
+        found = topics.infer(docs, self.word_weight(), self.alpha, begin, batch.weights, num_steps=steps)
         self._memory.note(batch, begin, found.gamma)
         log_theta = found.gamma.digamma() - found.gamma.sum(dim=-1, keepdim=True).digamma()
         return Statistics(
@@ -102,6 +109,12 @@ class VariationalTopics(Model):
             torch.einsum("rnk,n->rk", log_theta, batch.weights),
             batch.weights.sum().expand(self.num_restarts),
         )
+
+    @torch.no_grad()
+    def word_weight(self) -> Float[Tensor, "R V K"]:
+        """``exp E log p`` of every word in every topic; the topics themselves where they are fixed."""
+        table = self.topics.double() if "topics" in self.fixed else self._posterior()[0].exp()
+        return table.transpose(1, 2).contiguous()
 
     def _counted(self, batch: Batch) -> topics.Documents:
         """The counts of a batch, which are kept as long as the batch is."""
@@ -138,11 +151,17 @@ class VariationalTopics(Model):
     @torch.no_grad()
     def log_prior(self) -> Float[Tensor, "R"]:
         """Minus the divergence of the topics' posterior from their prior: the bound's other part."""
-        (expected, log_normalizer), eta, size = self._posterior(), self.eta.double(), self.num_symbols
-        prior = size * eta.lgamma() - (size * eta).lgamma()  # (R, 1)
-        change = ((self.concentration.double() - eta[..., None]) * expected).sum(dim=-1)  # (R, K)
-        total: Tensor = (log_normalizer - prior - change).sum(dim=-1)
-        return total
+        if "topics" in self.fixed:
+            return torch.zeros_like(self.eta[:, 0], dtype=torch.float64)
+        prior = self.eta.double()[..., None].expand(-1, 1, self.num_symbols)
+        return -dirichlet_divergence(self.concentration.double(), prior, self._posterior()).sum(dim=-1)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """Whatever moves the parameters moves what is known."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._kept = None
+        self._memory.to(self.device)
+        return self
 
     def _forget(self) -> None:
         """Drop what is computed again where it is missing."""

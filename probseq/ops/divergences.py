@@ -12,12 +12,26 @@ def expected_log_probs(counts: Tensor) -> Tensor:
     return result
 
 
-def dirichlet_divergence(counts: Tensor, prior: Tensor) -> Tensor:
-    """``KL(Dirichlet(counts) || Dirichlet(prior))`` along the last axis; entries whose prior is 0 are not there."""
+def log_normalizer(counts: Tensor, there: Tensor | None = None) -> Tensor:
+    """``sum_k log Gamma(c_k) - log Gamma(sum_k c_k)`` of Dirichlets along the last axis, over what is `there`."""
+    if there is not None:
+        return counts.where(there, 1.0).lgamma().sum(-1) - (counts * there).sum(-1).lgamma()
+    result: Tensor = counts.lgamma().sum(-1) - counts.sum(-1).lgamma()
+    return result
+
+
+def dirichlet_divergence(counts: Tensor, prior: Tensor, known: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """``KL(Dirichlet(counts) || Dirichlet(prior))`` along the last axis; entries whose prior is 0 are not there.
+
+    Args:
+        counts: parameters of the one.
+        prior: those of the other.
+        known: ``E log p`` under `counts` and their `log_normalizer`, where these are known and all entries are there.
+    """
     there = prior > 0
-    own, given = counts.where(there, 1.0), prior.where(there, 1.0)
-    terms = given.lgamma() - own.lgamma() + (own - given) * expected_log_probs(counts).where(there, 0.0)
-    return terms.sum(-1) + (counts * there).sum(-1).lgamma() - prior.sum(-1).lgamma()
+    expected, normalizer = known or (expected_log_probs(counts), log_normalizer(counts, there))
+    change = (counts.where(there, 1.0) - prior.where(there, 1.0)) * expected.where(there, 0.0)
+    return log_normalizer(prior, there) - normalizer + change.sum(-1)
 
 
 def gamma_divergence(shape: Tensor, rate: Tensor, prior_shape: Tensor, prior_rate: Tensor) -> Tensor:

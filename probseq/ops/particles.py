@@ -59,7 +59,7 @@ class Particles(NamedTuple):
 
     log_prob: Float[Tensor, "R S N"]  # of the words so far
     weight: Float[Tensor, "R S N P"]  # sums to 1; all 0 after something impossible
-    counts: Float[Tensor, "R S N P K"]  # how often each topic was drawn, plus alpha
+    counts: Float[Tensor, "R S N P K"]  # how often each topic was drawn
     chosen: Int[Tensor, "R S N P T"]  # the label of each word so far
     words: Int[Tensor, "N T"]  # -1 where missing
     key: Int[Tensor, "S N"]  # of the random numbers to come
@@ -71,6 +71,8 @@ class Estimate(NamedTuple):
     token_log_prob: Float[Tensor, "R N T"]  # its terms
     standard_error: Float[Tensor, "R N"]  # of its sum, over replicates
     drift: Float[Tensor, "R N"]  # what it gained over the estimate from one replicate's particles alone
+    replicates: Float[Tensor, "R S N"]  # its sum by each replicate alone
+    shared: Int[Tensor, "N"]  # only documents with the same number have random numbers in common
 
 
 def topic_source(topics: Float[Tensor, "R K V"], alpha: Float[Tensor, "R K"]) -> Source:
@@ -86,7 +88,7 @@ def begin(source: Source, num_documents: int, num_particles: int, keys: Int[Tens
     return Particles(
         alpha.new_zeros(shape[:3]),
         alpha.new_full(shape, 1 / num_particles),
-        alpha[:, None, None, None].expand(*shape, alpha.shape[1]),
+        alpha.new_zeros(*shape, alpha.shape[1]),
         keys.new_zeros(*shape, 0),
         keys.new_zeros(num_documents, 0),
         keys[:, None].expand(-1, num_documents),
@@ -104,8 +106,18 @@ def predicted_labels(state: Particles, source: Source) -> Float[Tensor, "R N J"]
 
 def _expected(state: Particles, source: Source) -> Float[Tensor, "R S N P J"]:
     """The probability of each label of the next word."""
-    step = _step(source, _class_at(state, state.words.shape[1] - 1, source))
-    return torch.cat([state.counts * step[..., :1] / state.counts.sum(dim=-1, keepdim=True), step[..., 1:]], dim=-1)
+    return _labels(state.counts, _step(source, _class_at(state, state.words.shape[1] - 1, source)), source)
+
+
+def _labels(
+    counts: Float[Tensor, "R S N P K"], step: Float[Tensor, "R S N P C"], source: Source
+) -> Float[Tensor, "R S N P J"]:
+    """The weight of each label, from those of the classes and from the counts of topics.
+
+    Counts are kept without alpha: the smallest alphas would be lost in the sum.
+    """
+    topical = counts + source.alpha[:, None, None, None]
+    return torch.cat([topical * step[..., :1] / topical.sum(dim=-1, keepdim=True), step[..., 1:]], dim=-1)
 
 
 def _class_at(state: Particles, t: int, source: Source) -> Int[Tensor, "R S N P"]:
@@ -183,7 +195,7 @@ def _sweep(state: Particles, chosen: Bool[Tensor, "R S N"], source: Source) -> P
             following = _class_at(state, t + 1, source)[..., None]
             rows = torch.arange(len(step), device=rank.device).view(-1, 1, 1, 1, 1)
             step = step * source.steps[rows, torch.arange(step.shape[-1], device=rank.device), following]
-        expected = torch.cat([others * step[..., :1] / others.sum(dim=-1, keepdim=True), step[..., 1:]], dim=-1)
+        expected = _labels(others, step, source)
         u = uniform(state.key[..., None], numbers[1:] + rank[:, t, None] * num)  # (S, N, P)
         drawn = _draw(expected * _emitted(source, state.words[:, t]), u)
         z = torch.where((chosen & due)[..., None], drawn, state.chosen[..., t])
@@ -238,8 +250,13 @@ def token_log_prob(
     return _differences(torch.stack(totals, dim=-1)).masked_fill(~observed, 0.0)
 
 
-def combine(terms: Float[Tensor, "R S N T"]) -> Estimate:
-    """The estimate from all replicates: the mean of their probabilities. One alone has no known error (NaN)."""
+def combine(terms: Float[Tensor, "R S N T"], shared: Int[Tensor, "N"] | None = None) -> Estimate:
+    """The estimate from all replicates: the mean of their probabilities. One alone has no known error (NaN).
+
+    Args:
+        terms: of each replicate.
+        shared: see `Estimate`. Default: any two documents may have random numbers in common.
+    """
     totals = torch.nn.functional.pad(terms, (1, 0)).cumsum(dim=-1)  # (R, S, N, T + 1)
     last, num = totals[..., -1], terms.shape[1]
     mean = totals.logsumexp(dim=1) - math.log(num)
@@ -251,6 +268,8 @@ def combine(terms: Float[Tensor, "R S N T"]) -> Estimate:
         torch.where((terms == 0).all(dim=1), 0.0, _differences(mean)),
         (spread / math.sqrt(num)).masked_fill(impossible, 0.0),
         drift.masked_fill(impossible, 0.0),
+        last,
+        torch.zeros_like(last[0, 0], dtype=torch.int64) if shared is None else shared,
     )
 
 

@@ -20,14 +20,12 @@ def follow(x, emission, alpha, steps, num, key, most, out):  # type: ignore[no-u
     Row c of `steps` has the probabilities of the next class after class c; its last row is for the first word.
     """
     size, labels, length = len(alpha), emission.shape[1], len(x)
-    counts, other_counts = np.empty((num, size)), np.empty((num, size))
+    counts, other_counts = np.zeros((num, size)), np.empty((num, size))  # without alpha: it may be too small to add
     chosen, other_chosen = np.zeros((num, length), np.int32), np.zeros((num, length), np.int32)
-    mass, other_mass = np.full(num, alpha.sum()), np.empty(num)
+    mass, other_mass, prior = np.zeros(num), np.empty(num), alpha.sum()
     joint, topical, other, scale = np.empty((num, labels)), np.empty(num), np.empty(num), np.empty(num)
     weight, parent, now = np.full(num, 1.0 / num), np.empty(num, np.int64), np.full(num, len(steps) - 1)
     where, seen = np.empty(length, np.int64), 0
-    for i in range(num):
-        counts[i] = alpha
     for t in range(length):
         if x[t] < 0:
             out[t] = 0
@@ -36,8 +34,8 @@ def follow(x, emission, alpha, steps, num, key, most, out):  # type: ignore[no-u
         total = 0.0
         for i in range(num):
             step = steps[now[i]]
-            scale[i] = step[0] / mass[i]
-            topical[i], other[i] = _join(counts[i], emission[x[t]], step, joint[i])
+            scale[i] = step[0] / (mass[i] + prior)
+            topical[i], other[i] = _join(counts[i], alpha, emission[x[t]], step, joint[i])
             weight[i] *= topical[i] * scale[i] + other[i]
             total += weight[i]
         if not total > 0:
@@ -76,17 +74,17 @@ def follow(x, emission, alpha, steps, num, key, most, out):  # type: ignore[no-u
             past = where[:seen]
             for i in range(num):
                 n, z, q = counts[i], chosen[i], joint[i]
-                mass[i] = _sweep(x, past, start, stride, emission, steps, n, mass[i], z, q, key, num, i)
+                mass[i] = _sweep(x, past, start, stride, emission, alpha, prior, steps, n, mass[i], z, q, key, num, i)
         for i in range(num):
             now[i] = max(0, chosen[i, t] - size + 1)
 
 
 @compiled
-def _join(n, row, step, joint):  # type: ignore[no-untyped-def]
+def _join(n, alpha, row, step, joint):  # type: ignore[no-untyped-def]
     """Fill `joint`, the weight of every label: topics up to a common factor, then the other classes; both sums."""
     topical, other, size = 0.0, 0.0, len(n)
     for k in range(size):
-        u = n[k] * row[k]
+        u = (n[k] + alpha[k]) * row[k]
         joint[k] = u
         topical += u
     for c in range(1, len(step)):
@@ -105,7 +103,7 @@ def _choose(joint, size, topical, scale, other, u):  # type: ignore[no-untyped-d
 
 
 @compiled
-def _sweep(x, where, start, stride, emission, steps, n, mass, z, joint, key, num, i):  # type: ignore[no-untyped-def]
+def _sweep(x, where, start, stride, emission, alpha, prior, steps, n, mass, z, joint, key, num, i):  # type: ignore[no-untyped-def]
     """Gibbs sampling of every label of particle `i` given the others; how much its counts amount to after it."""
     size, step = len(n), np.empty(steps.shape[1])
     for j in range(start, len(where), stride):
@@ -119,8 +117,9 @@ def _sweep(x, where, start, stride, emission, steps, n, mass, z, joint, key, num
             after = max(0, z[where[j + 1]] - size + 1)
             for c in range(len(step)):
                 step[c] *= steps[c, after]
-        topical, other = _join(n, emission[x[s]], step, joint)
-        z[s] = _choose(joint, size, topical, step[0] / mass, other, uniform(key, num + 2 + j * num + i))
+        topical, other = _join(n, alpha, emission[x[s]], step, joint)
+        scale = step[0] / (mass + prior)
+        z[s] = _choose(joint, size, topical, scale, other, uniform(key, num + 2 + j * num + i))
         if z[s] < size:
             n[z[s]] += 1
             mass += 1

@@ -24,6 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from probseq.ops import chain
+from probseq.ops.divergences import dirichlet_divergence
 from probseq.ops.topics import log_dirichlet
 
 _CELLS = 2**23  # numbers in the largest tensor of one pass over documents
@@ -95,7 +96,7 @@ def _infer(
             gamma = alpha + theta * counts
     shares = torch.cat([theta[document] * rows[:, :size] * ratio[:, None], found.emission[0, :, 1:]], dim=1)
     words = torch.zeros_like(tables.words.T).index_add_(0, word, shares).T
-    bound = found.log_likelihood[0] + minus_divergence(gamma, alpha.expand_as(gamma))
+    bound = found.log_likelihood[0] - dirichlet_divergence(gamma, alpha)
     return Posterior(gamma, bound, words, found.initial[0, 0], found.transition[0, 0])
 
 
@@ -107,11 +108,3 @@ def _pairs(values: Tensor, lengths: Tensor, num_words: int) -> tuple[Tensor, Ten
     index = torch.zeros_like(values)
     index[mask] = inverse
     return codes // num_words, codes % num_words, index
-
-
-def minus_divergence(posterior: Float[Tensor, "*B J"], prior: Float[Tensor, "*B J"]) -> Float[Tensor, "*B"]:
-    """Of Dirichlet(posterior) from Dirichlet(prior), times -1: what an uncertain distribution adds to a bound."""
-    expected, log_normalizer = log_dirichlet(posterior)
-    before: Tensor = prior.lgamma().sum(dim=-1) - prior.sum(dim=-1).lgamma()
-    result: Tensor = log_normalizer - before - ((posterior - prior) * expected).sum(dim=-1)
-    return result

@@ -9,7 +9,7 @@ from probseq.ops.draw_kernels import draw, uniform
 
 
 @compiled
-def sweep(offsets, x, weight, label, alpha, eta, gamma, by_document, by_word, total, steps, key):  # type: ignore[no-untyped-def]
+def sweep(offsets, x, weight, label, alpha, eta, prior, by_document, by_word, total, steps, key):  # type: ignore[no-untyped-def]
     """One sweep over all words, in order; labels and counts are changed in place.
 
     Labels are topics first, then the classes but 0. Row c of `steps` counts the classes that followed class c, and its
@@ -30,11 +30,11 @@ def sweep(offsets, x, weight, label, alpha, eta, gamma, by_document, by_word, to
             after = max(0, label[t + 1] - size + 1) if t + 1 < offsets[d + 1] else -1
             own_total += _change(own, row, total, steps, followed, k, size, before, after, -1.0, w)
             for c in range(classes):
-                step[c] = steps[before, c] + gamma
+                step[c] = steps[before, c] + prior
                 if after >= 0:
                     same = w if before == c else 0.0  # the step to this word may be one of those from it
                     again = same if c == after else 0.0
-                    step[c] *= (steps[c, after] + again + gamma) / (followed[c] + same + classes * gamma)
+                    step[c] *= (steps[c, after] + again + prior) / (followed[c] + same + classes * prior)
             topical, other = 0.0, 0.0
             for j in range(size):
                 p[j] = (own[j] + alpha[j]) * (row[j] + smooth[j]) / (total[j] + len(by_word) * smooth[j])

@@ -12,10 +12,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from probseq.errors import InputError
-from probseq.ops.topics import Documents, _log_normalizer, _ratio, draw_log_dirichlet, infer
+from probseq.errors import InputError, check_whole
+from probseq.ops.divergences import log_normalizer
+from probseq.ops.topics import Documents, draw_log_dirichlet, infer, word_terms
 
 _MOST_CELLS = 2**26  # of the table of counts in `exact_token_log_prob`
+_ROUND = (2, 0, 1, 0, 1, 0, 2, 0, 1, 0)  # from which part ten draws of `importance_log_prob` come; first the prior
 
 
 def exact_token_log_prob(
@@ -87,23 +89,31 @@ def importance_log_prob(
         docs: the documents.
         topics: rows that sum to 1.
         alpha: parameters of the Dirichlet prior.
-        num_samples: draws for each document.
+        num_samples: draws for each document, 2 or more.
         generator: the source of randomness.
+
+    Raises:
+        InputError: fewer draws, of which the error would be unknown.
 
     Reference:
         T. Hesterberg (1995), "Weighted average importance sampling and defensive mixture distributions".
     """
+    check_whole("num_samples", num_samples, least=2)
     weight, prior = topics.double().transpose(1, 2).contiguous(), alpha.double()[:, None]
     gamma = infer(docs, weight, alpha).gamma
     parts = torch.stack([gamma, (gamma + prior) / 2, prior.expand_as(gamma)])  # (3, R, N, K)
-    shares, rows = (0.5, 0.3, 0.2), weight[:, docs.word]
+    chosen, rows = [_ROUND[i % len(_ROUND)] for i in range(num_samples)], weight[:, docs.word]
+    counts = [chosen.count(part) for part in range(len(parts))]
     log_weights = []
-    for i in range(num_samples):
-        part = 0 if (i % 10) < 5 else 1 if (i % 10) < 8 else 2  # as many draws of each as its share says
+    for part in chosen:
         log_theta = draw_log_dirichlet(parts[part], generator)
-        log_prob = _ratio(docs, log_theta.exp(), rows)[1]
+        log_prob = word_terms(docs, log_theta.exp(), rows)[1]
         likelihood = torch.zeros_like(gamma[..., 0]).index_add_(1, docs.document, log_prob)
-        density = [math.log(share) + _log_dirichlet(log_theta, one) for share, one in zip(shares, parts, strict=True)]
+        density = [
+            math.log(count / num_samples) + _log_dirichlet(log_theta, one)
+            for count, one in zip(counts, parts, strict=True)
+            if count
+        ]
         log_weights.append(likelihood + _log_dirichlet(log_theta, prior) - torch.stack(density).logsumexp(dim=0))
     stacked = torch.stack(log_weights)  # (S, R, N)
     mean = stacked.logsumexp(dim=0) - math.log(num_samples)
@@ -112,7 +122,7 @@ def importance_log_prob(
 
 
 def _log_dirichlet(log_theta: Tensor, alpha: Tensor) -> Tensor:
-    return ((alpha - 1) * log_theta).sum(dim=-1) - _log_normalizer(alpha)
+    return ((alpha - 1) * log_theta).sum(dim=-1) - log_normalizer(alpha)
 
 
 def completion(
@@ -128,5 +138,5 @@ def completion(
     weight = topics.double().transpose(1, 2).contiguous()
     gamma = infer(seen, weight, alpha, num_steps=100, tol=1e-6).gamma
     theta = gamma / gamma.sum(dim=-1, keepdim=True)
-    log_prob = _ratio(hidden, theta, weight[:, hidden.word])[1]
+    log_prob = word_terms(hidden, theta, weight[:, hidden.word])[1]
     return torch.zeros_like(gamma[..., 0]).index_add_(1, hidden.document, log_prob)

@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from probseq.ops import topics_compiled
+from probseq.ops.divergences import dirichlet_divergence, expected_log_probs, log_normalizer
 
 
 class Documents(NamedTuple):
@@ -105,17 +106,17 @@ def infer(
     rows, running = weight[:, docs.word], torch.ones_like(gamma[..., :1], dtype=torch.bool)  # (R, P, K), (R, N, 1)
     for _ in range(num_steps):
         theta = _expected(gamma)
-        ratio, _ = _ratio(docs, theta, rows)
+        ratio, _ = word_terms(docs, theta, rows)
         counts = torch.zeros_like(gamma).index_add_(1, docs.document, rows * ratio[..., None])
         new = torch.where(running, alpha[:, None] + theta * counts, gamma)
         change = (new - gamma).abs().sum(dim=-1, keepdim=True)
         gamma, running = new, running & (change >= tol * new.sum(dim=-1, keepdim=True))
     theta = _expected(gamma)
-    ratio, log_prob = _ratio(docs, theta, rows)
+    ratio, log_prob = word_terms(docs, theta, rows)
     share = theta[:, docs.document] * (ratio * scale[docs.document])[..., None]
     counts = weight * torch.zeros_like(weight).index_add_(1, docs.word, share)
-    bound = torch.zeros_like(gamma[..., 0]).index_add_(1, docs.document, log_prob) - _divergence(gamma, alpha[:, None])
-    return Posterior(gamma, bound, counts)
+    bound = torch.zeros_like(gamma[..., 0]).index_add_(1, docs.document, log_prob)
+    return Posterior(gamma, bound - dirichlet_divergence(gamma, alpha[:, None]), counts)
 
 
 def uniform_gamma(docs: Documents, alpha: Float[Tensor, "R K"]) -> Float[Tensor, "R N K"]:
@@ -125,23 +126,13 @@ def uniform_gamma(docs: Documents, alpha: Float[Tensor, "R K"]) -> Float[Tensor,
 
 
 def _expected(gamma: Tensor) -> Tensor:
-    return (gamma.digamma() - gamma.sum(dim=-1, keepdim=True).digamma()).exp()
+    return expected_log_probs(gamma).exp()
 
 
-def _ratio(docs: Documents, theta: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+def word_terms(docs: Documents, theta: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Of each pair: the count over the probability of the word (0 where it is impossible), and the log-probability."""
     prob = (theta[:, docs.document] * rows).sum(dim=-1)  # (R, P)
     return torch.where(prob > 0, docs.count / prob, 0.0), docs.count * prob.log()
-
-
-def _divergence(gamma: Tensor, alpha: Tensor) -> Tensor:
-    """Of Dirichlet(gamma) from Dirichlet(alpha)."""
-    expected = gamma.digamma() - gamma.sum(dim=-1, keepdim=True).digamma()
-    return _log_normalizer(alpha) - _log_normalizer(gamma) + ((gamma - alpha) * expected).sum(dim=-1)
-
-
-def _log_normalizer(alpha: Tensor) -> Tensor:
-    return alpha.lgamma().sum(dim=-1) - alpha.sum(dim=-1).lgamma()
 
 
 def log_dirichlet(alpha: Float[Tensor, "R K V"]) -> tuple[Float[Tensor, "R K V"], Float[Tensor, "R K"]]:
@@ -149,7 +140,7 @@ def log_dirichlet(alpha: Float[Tensor, "R K V"]) -> tuple[Float[Tensor, "R K V"]
     alpha = alpha.double()
     if topics_compiled.suits(alpha):
         return topics_compiled.log_dirichlet(alpha)
-    return alpha.digamma() - alpha.sum(dim=-1, keepdim=True).digamma(), _log_normalizer(alpha)
+    return expected_log_probs(alpha), log_normalizer(alpha)
 
 
 def draw_log_dirichlet(alpha: Tensor, generator: torch.Generator | None) -> Tensor:

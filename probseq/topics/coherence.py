@@ -25,7 +25,8 @@ def npmi_coherence(words: ArrayLike, reference: Sequences, window: int | None = 
     occurs at least once; a shorter document is one window. It is 1 for words that occur together only, 0 for
     independent ones, and -1 for words that never meet. A pair with a word that the reference lacks counts as 0. These
     are the numbers of gensim's ``CoherenceModel(coherence="c_npmi", window_size=10)``, except where a word stands twice
-    in one window: gensim (4.4) forgets both when the first of them leaves it.
+    in one window: gensim (4.4) forgets both when the first of them leaves it; and where both words are in every window:
+    the limit is 1, and gensim's rounding gives -1.
 
     Args:
         words: ``(K, n)`` ids, for example from `top_words`.
@@ -68,6 +69,7 @@ def _mean_npmi(together: Floats, alone: Floats) -> float:
     with np.errstate(divide="ignore"):
         ratio = np.log(together + _EPSILON) - np.log(possible)
         values = np.where(possible > 0, ratio / -np.log(together + _EPSILON), 0.0)
+    values = np.where(together >= 1, 1.0, values)
     return float(values[~np.eye(len(alone), dtype=bool)].mean())
 
 

@@ -33,43 +33,72 @@ def topic_shares(model: Any, data: Sequences) -> Floats:
     Raises:
         InputError: a model without topics, or documents that it cannot read.
     """
+    return shares_and_words(model, data)[0]
+
+
+@torch.no_grad()
+def shares_and_words(model: Any, data: Sequences) -> tuple[Floats, Floats]:
+    """`topic_shares`, and how many words topics emit in each document, ``(R, N)``, in expectation.
+
+    Of a topic model these are all words that were observed, of a model with other classes fewer.
+    """
     if not has_topics(model):
         raise InputError(f"received a {type(model).__name__}, which has no topics; expected an LDA")
     check_sequences(data, "data")
-    found = np.empty((model.num_restarts, len(data), model.num_topics))
+    shares = np.empty((model.num_restarts, len(data), model.num_topics))
+    words = np.empty(shares.shape[:2])
+    prior = model.alpha.double().sum(dim=-1, keepdim=True)
     for batch in data.batches(_BATCH, device=model.device):
-        found[:, batch.index.cpu().numpy()] = model.document_topics(batch).cpu().numpy()
-    return found
+        gamma, rows = model.document_posterior(batch), batch.index.cpu().numpy()
+        total = gamma.sum(dim=-1)
+        shares[:, rows] = (gamma / total[..., None]).cpu().numpy()
+        words[:, rows] = (total - prior).cpu().numpy()
+    return shares, words
 
 
-def prevalence(shares: ArrayLike, data: Sequences) -> Floats:
-    """``(..., K)``: the share of each topic among all words: the documents' shares ``(..., N, K)``, by their length."""
-    weight = data.num_observed * data.weights
-    return np.asarray(np.einsum("...nk,n->...k", np.asarray(shares), weight) / weight.sum())
+def prevalence(shares: ArrayLike, words: ArrayLike, weights: ArrayLike) -> Floats:
+    """``(..., K)``: the share of each topic among the words that topics emit.
+
+    Args:
+        shares: ``(..., N, K)`` of each topic in each document.
+        words: ``(..., N)`` that topics emit in each document; see `shares_and_words`.
+        weights: ``(N,)`` how often each document counts.
+    """
+    weight = np.asarray(words) * np.asarray(weights)
+    total = np.maximum(weight.sum(axis=-1, keepdims=True), 1e-300)
+    return np.asarray(np.einsum("...nk,...n->...k", np.asarray(shares), weight) / total)
 
 
-def documents_by_topic(shares: ArrayLike, num_documents: int = 3) -> Ints:
+def documents_by_topic(shares: ArrayLike, num_documents: int = 3, words: ArrayLike | None = None) -> Ints:
     """``(K, n)``: for each topic the documents in which it has the largest share, the largest first.
 
-    A share is an average over what the words leave open, so a short document, whose words leave much open, does not
-    come first by chance.
+    By shares alone documents of one or two words come first: what topic they have is certain, and no word is against
+    it. Given the number of words, a document counts as if it went on for the average number of words in the way of all
+    documents.
 
     Args:
         shares: ``(N, K)``, one restart of `topic_shares`.
         num_documents: n; all documents where there are fewer.
+        words: ``(N,)`` in each document.
 
     Raises:
-        InputError: shares of another shape, or fewer than one document.
+        InputError: shares of another shape, not one number of words for each, or fewer than one document.
     """
     table = np.asarray(shares, dtype=np.float64)
     if table.ndim != 2:
         raise InputError(f"shares have shape {table.shape}; expected (N, K): take one restart")
     check_whole("num_documents", num_documents)
+    if words is not None:
+        length = np.asarray(words, dtype=np.float64)
+        if length.shape != (len(table),) or not (length >= 0).all():
+            raise InputError(f"words have shape {length.shape}; expected {len(table)} numbers, one for each document")
+        usual = (table * length[:, None]).sum(axis=0) / max(len(table), 1)
+        table = (table * length[:, None] + usual) / np.maximum(length + usual.sum(), 1e-300)[:, None]
     return np.argsort(-table, axis=0, kind="stable")[:num_documents].T
 
 
 def topics_over_time(
-    shares: ArrayLike, data: Sequences, times: ArrayLike, width: float = 10
+    shares: ArrayLike, data: Sequences, times: ArrayLike, width: float = 10, words: ArrayLike | None = None
 ) -> tuple[Floats, Floats, Floats]:
     """The share of each topic among the words of each span of time.
 
@@ -78,6 +107,7 @@ def topics_over_time(
         data: the N documents.
         times: ``(N,)`` when each was written, for example its year.
         width: of a span, in the unit of `times`. Spans without a document are left out.
+        words: ``(N,)`` that topics emit in each document. Default: all that were observed.
 
     Returns:
         ``(B,)`` the beginning of each span, a multiple of `width`; ``(B, K)`` the shares, which sum to 1 in each; and
@@ -101,7 +131,7 @@ def topics_over_time(
     if not 0 < width < np.inf:
         raise InputError(f"width is {width}; expected a positive number")
     spans, which = np.unique(np.floor(when / width), return_inverse=True)
-    words = data.num_observed * data.weights
+    words = np.asarray(data.num_observed if words is None else words) * data.weights
     total = np.bincount(which, weights=words).astype(np.float64)
     parts = [np.bincount(which, weights=words * column) for column in table.T]
     some = total > 0

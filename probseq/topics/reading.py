@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,9 +17,9 @@ from probseq.errors import InputError, check_whole
 from probseq.inference.run import Fit
 from probseq.topics.agreement import TopicAgreement, topic_agreement
 from probseq.topics.coherence import diversity, npmi_coherence
-from probseq.topics.documents import documents_by_topic, prevalence, topic_shares, topics_over_time
+from probseq.topics.documents import documents_by_topic, has_topics, prevalence, shares_and_words, topics_over_time
 from probseq.topics.layout import topic_map
-from probseq.topics.words import MEASURES, top_words
+from probseq.topics.words import MEASURES, empty_topics, top_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,12 +41,14 @@ class TopicReading:
         words: by measure (``probability``, ``relevance``, ``frex``), the top words of each topic.
         coherence: ``(K,)`` NPMI of the ten most probable words on the reference.
         diversity: the share of different words among the 25 most probable ones of all topics.
-        documents: ``(K, n)`` those in which each topic has the largest share.
+        documents: ``(K, n)`` those in which each topic has the largest share; see `documents_by_topic`.
         titles: their names.
-        points: ``(K, 2)`` of the topics on a map.
+        points: ``(K, 2)`` of the topics on a map; NaN for the empty ones.
         agreement: with the other restarts.
         spans: ``(B,)`` beginnings of spans of time; None where the documents have no dates.
         over_time: ``(B, K)`` the share of each topic in each span; None likewise.
+        empty: ``(K,)`` True for a topic that no word has gone to (see `probseq.topics.words.empty_topics`): `order`,
+            `frame`, `diversity` and the figures leave it out, and no restart finds it again.
     """
 
     restart: int
@@ -60,6 +63,7 @@ class TopicReading:
     agreement: TopicAgreement
     spans: Floats | None
     over_time: Floats | None
+    empty: NDArray[np.bool_]
 
     @property
     def num_topics(self) -> int:
@@ -68,12 +72,13 @@ class TopicReading:
 
     @property
     def order(self) -> Ints:
-        """``(K,)``: the topics, the most prevalent first."""
-        return np.argsort(-self.prevalence, kind="stable")
+        """The topics that are not empty, the most prevalent first."""
+        found = np.argsort(-self.prevalence, kind="stable")
+        return found[~self.empty[found]]
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One row for each topic, the most prevalent first."""
+        """One row for each topic that is not empty, the most prevalent first."""
         import pandas as pd
 
         columns = {
@@ -94,7 +99,12 @@ class TopicReading:
             for k in self.order
         ]
         header = f"{'topic':>5}  {'of words':>9}  {'coherence':>9}  {'found again':>11}  most relevant words"
-        return "\n".join([header, *rows, f"diversity {self.diversity:.2f}"])
+        return "\n".join([header, *rows, *self.notes(), f"diversity {self.diversity:.2f}"])
+
+    def notes(self) -> list[str]:
+        """What is to be said of the topics that are not shown."""
+        number = int(self.empty.sum())
+        return [f"{number} more {'is' if number == 1 else 'are'} empty: no word has gone there"] if number else []
 
     def _found(self, k: int) -> str:
         return f"{self.agreement.found[k]} of {self.agreement.num_others}" if self.agreement.num_others else "-"
@@ -119,7 +129,7 @@ def read_topics(
     Args:
         fitted: a `probseq.LDA` with R restarts, or its `Fit`.
         data: the documents that prevalence, the documents of each topic and time are read from.
-        vocabulary: the names of the words; their ids where it is None.
+        vocabulary: the names of the words; their ids where it is None. Its ``<unk>`` is ranked nowhere.
         restart: the one to read, best the one that validation has chosen.
         titles: ``(N,)`` what the documents are called. Default: their numbers.
         times: ``(N,)`` when each document was written; `width` is that of a span.
@@ -130,7 +140,8 @@ def read_topics(
         num_documents: documents for each topic.
 
     Raises:
-        InputError: a model without topics, no such restart, no documents, times that do not fit them.
+        InputError: a model without topics, no such restart, no documents, times that do not fit them, or
+            data of another vocabulary than the model's.
 
     Example:
         >>> from probseq import LDA
@@ -142,30 +153,63 @@ def read_topics(
     model = fitted.model if isinstance(fitted, Fit) else fitted
     check_sequences(data, "data")
     check_whole("num_words", num_words)
-    agreement = topic_agreement(model, restart)
-    given = vocabulary.symbols if isinstance(vocabulary, Vocabulary) else vocabulary
-    names = _names(given, model.num_symbols, "word")
-    shares = topic_shares(model.select(restart), data)[0]
+    if has_topics(model):
+        model.check_restart(restart)
+        _check_vocabularies(model, vocabulary, data, data if reference is None else reference)
+    names, no_words = _words(vocabulary, model.num_symbols)
+    all_shares, all_emitted = shares_and_words(model, data)
+    common = prevalence(all_shares, all_emitted, data.weights)  # of every restart: all rank their words in one way
+    agreement = topic_agreement(model, restart, shares=common, without=no_words)
     topics = model.topics[restart].detach().double().cpu().numpy()
-    common = prevalence(shares, data)
-    ranked = {by: top_words(topics, num_words, by, shares=common) for by in MEASURES}
-    best = documents_by_topic(shares, num_documents)
+    rank = partial(top_words, topics, shares=common[restart], without=no_words)
+    shares, emitted = all_shares[restart], all_emitted[restart]
+    best = documents_by_topic(shares, num_documents, emitted)
     called = _names(titles, len(data), "document")
-    spans = None if times is None else topics_over_time(shares, data, times, width)
+    spans = None if times is None else topics_over_time(shares, data, times, width, emitted)
+    empty = empty_topics(topics)
+    points = np.full((len(topics), 2), np.nan)
+    points[~empty] = topic_map(topics[~empty])
     return TopicReading(
         restart=restart,
         shares=shares,
-        prevalence=common,
-        words={by: [[names[v] for v in row] for row in rows] for by, rows in ranked.items()},
-        coherence=npmi_coherence(top_words(topics, _COHERENT, "probability"), reference or data, window),
-        diversity=diversity(top_words(topics, _DIVERSE, "probability")),
+        prevalence=common[restart],
+        words={by: [[names[v] for v in row] for row in rank(num_words, by)] for by in MEASURES},
+        coherence=npmi_coherence(rank(_COHERENT, "probability"), reference or data, window),
+        diversity=diversity(rank(_DIVERSE, "probability")[~empty]),
         documents=best,
         titles=[[called[n] for n in row] for row in best],
-        points=topic_map(topics),
+        points=points,
         agreement=agreement,
         spans=None if spans is None else spans[0],
         over_time=None if spans is None else spans[1],
+        empty=empty,
     )
+
+
+def _check_vocabularies(
+    model: Any, vocabulary: Vocabulary | Sequence[str] | None, data: Sequences, reference: Sequences
+) -> None:
+    """Raise `InputError` unless words are the same everywhere: an id of another vocabulary is another word."""
+    own = getattr(model, "vocabulary", None)
+    given = {"data": data.vocabulary, "reference": reference.vocabulary}
+    if isinstance(vocabulary, Vocabulary):
+        given["vocabulary"] = vocabulary.digest
+    for name, one in given.items():
+        if own is not None and one is not None and one != own:
+            raise InputError(
+                f"{name} is of another vocabulary than the {type(model).__name__} was fitted to; expected the same "
+                "one: take both from one corpus, or encode texts with its vocabulary"
+            )
+    if reference.is_symbolic and reference.values.max(initial=0) >= model.num_symbols:
+        raise InputError(f"reference has the word {reference.values.max()}; expected 0 to {model.num_symbols - 1}")
+
+
+def _words(vocabulary: Vocabulary | Sequence[str] | None, number: int) -> tuple[list[str], list[int]]:
+    """Names of the words, and the ids of those that are none: ``<unk>`` stands for many."""
+    if not isinstance(vocabulary, Vocabulary):
+        return _names(vocabulary, number, "word"), []
+    few = number <= 2  # without it there would be no pair of words
+    return _names(vocabulary.symbols, number, "word"), [] if vocabulary.unknown is None or few else [vocabulary.unknown]
 
 
 def _names(given: Sequence[str] | None, number: int, unit: str) -> list[str]:

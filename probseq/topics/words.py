@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -13,6 +15,7 @@ Ints = NDArray[np.int64]
 MEASURES = {"probability": 1.0, "relevance": 0.3, "frex": 0.5}
 """Ways to rank the words of a topic, and the weight that each has if none is given."""
 
+_NOTHING = 1e-3  # nats between a topic and words that are all alike, where no word has gone to it
 _SMALLEST = 1e-300  # what stands for a word that a topic never uses
 
 
@@ -72,19 +75,41 @@ def top_words(
     by: str = "relevance",
     weight: float | None = None,
     shares: ArrayLike | None = None,
+    without: Sequence[int] = (),
 ) -> Ints:
     """``(K, n)``: the ids of the n words that stand best for each topic, the best first; of equals the lower id.
 
     Args:
         topics, by, weight, shares: as for `word_scores`.
         num_words: n; all words where there are fewer.
+        without: ids that are not ranked, such as that of ``<unk>``, which is many words.
 
     Raises:
         InputError: fewer than one word, or as for `word_scores`.
     """
     if num_words < 1:
         raise InputError(f"num_words is {num_words}; expected 1 or more")
-    return np.argsort(-word_scores(topics, by, weight, shares), axis=1, kind="stable")[:, :num_words]
+    scores = word_scores(topics, by, weight, shares)
+    kept = np.setdiff1d(np.arange(scores.shape[1]), without)
+    return np.asarray(kept[np.argsort(-scores[:, kept], axis=1, kind="stable")[:, :num_words]])
+
+
+def empty_topics(topics: ArrayLike) -> NDArray[np.bool_]:
+    """``(..., K)``: the topics that no word has gone to, and that are still what the prior says: every word alike.
+
+    Their words, and that other restarts have such topics too, say nothing. Where all are like that, none is left out.
+
+    Args:
+        topics: ``(..., K, V)``, rows of probabilities.
+
+    Example:
+        >>> empty_topics([[0.9, 0.1, 0.0], [1 / 3, 1 / 3, 1 / 3]]).tolist()
+        [False, True]
+    """
+    probs = np.asarray(topics, dtype=np.float64)
+    logs = np.log(probs * probs.shape[-1], out=np.zeros_like(probs), where=probs > 0)
+    empty = (probs * logs).sum(axis=-1) < _NOTHING
+    return np.asarray(empty & ~empty.all(axis=-1, keepdims=True))
 
 
 def check_topics(topics: ArrayLike) -> Floats:

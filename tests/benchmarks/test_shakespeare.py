@@ -1,7 +1,7 @@
 """2,000 steps of small networks on a megabyte of Shakespeare, against the shortest plain loop: seconds, and nats.
 
-The settings are those of a well-known small recipe: 12 windows of 64 characters in a batch; for the transformer 4 layers,
-4 heads, width 128. It needs `pip install 'probseq[shakespeare]'` and takes a quarter of an hour.
+The settings are those of a well-known small recipe: 12 windows of 64 characters in a batch; for the transformer 4
+layers, 4 heads, width 128. It needs `pip install 'probseq[shakespeare]'` and takes a quarter of an hour.
 """
 
 from functools import cache

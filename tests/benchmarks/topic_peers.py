@@ -67,14 +67,29 @@ def paragraphs() -> Data:
     return Data(train[np.sort(keep)], test[:: -(-len(test) // 300)], len(corpus.vocabulary))
 
 
-def probseq(data: Data, restarts: int = 1, seed: int = 0) -> Callable[[], list[Found]]:
-    """Its default start, a sampler, and five passes of variational EM; of each restart."""
+def probseq(data: Data, start: str = "gibbs", passes: int = 5) -> Callable[[], Found]:
+    """Variational EM; the default start, a sampler, needs few passes after it."""
 
-    def fit() -> list[Found]:
-        model = ps.em(ps.LDA(TOPICS, data.num_words, num_restarts=restarts, seed=seed), data.train, num_steps=5).model
-        return [Found(*pair) for pair in zip(model.topics.numpy(), model.alpha.numpy(), strict=True)]
+    def fit() -> Found:
+        return found_by(ps.em(ps.LDA(TOPICS, data.num_words, start=start), data.train, num_steps=passes, tol=0.0).model)
 
     return fit
+
+
+def passes_to(data: Data, nats: float, most: int = 200, by: int = 10) -> int:
+    """How many passes from the start ``"random"`` give held-out words so many nats or fewer; `most` where none do."""
+    model, passes = ps.LDA(TOPICS, data.num_words, start="random"), 0
+    while passes < most:
+        ps.em(model, data.train, num_steps=by, tol=0.0)
+        passes += by
+        if held_out(data, found_by(model)) <= nats:
+            break
+    return passes
+
+
+def found_by(model: ps.LDA) -> Found:
+    """What the one restart of our model has found."""
+    return Found(model.topics[0].numpy(), model.alpha[0].numpy())
 
 
 def scikit_learn(data: Data, passes: int = 10) -> Callable[[], Found]:
@@ -113,7 +128,8 @@ def tomotopy_gibbs(data: Data, sweeps: int = 200) -> Callable[[], Found]:
             warnings.simplefilter("ignore")  # that two workers are not deterministic
             peer.train(sweeps, workers=2)
         seen = np.array([int(name) for name in peer.used_vocabs])
-        topics = np.full((TOPICS, data.num_words), 1e-9)
+        unseen = peer.eta / (data.train.num_tokens / TOPICS)  # of words that are in no document: their prior alone
+        topics = np.full((TOPICS, data.num_words), unseen)
         topics[:, seen] = [peer.get_topic_word_dist(k) for k in range(TOPICS)]
         return Found(topics, np.asarray(peer.alpha))
 

@@ -16,7 +16,9 @@ from scipy.special import gammaln
 from sklearn.decomposition import LatentDirichletAllocation
 
 import probseq as ps
-from probseq.inference.topics import initialize
+from probseq.inference.anchors import _mixtures
+from probseq.inference.online import _shuffled
+from probseq.inference.topics import STRATEGIES, Tokens, initialize, polya_step
 from probseq.models.topic import LDA
 from probseq.ops import topics, topics_kernels
 
@@ -119,15 +121,30 @@ def test_an_m_step_is_a_step_of_length_one_along_the_natural_gradient():
     torch.testing.assert_close(slope, information, **CLOSE)
 
 
+def test_topics_that_are_fixed_are_known_and_not_uncertain():
+    """The objective is the bound under them, whatever zeros they have, and alpha is learned to its end."""
+    truth = LDA.from_parameters([[0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.5, 0.5]], alpha=1.0)
+    data = truth.simulate(300, 20, torch.Generator().manual_seed(0))
+    model = LDA.from_parameters(truth.topics[0], alpha=0.05, fixed=["topics"])
+    fit = ps.em(model, data, num_steps=100)
+    assert fit.stop_reason == ["converged"]
+    assert (np.diff(fit.history[:, 0]) >= -1e-9).all()
+    expected = model.lower_bound(data.batch()).sum().item() / data.num_tokens
+    assert fit.history[-1, 0] == pytest.approx(expected, abs=1e-6)
+    torch.testing.assert_close(model.alpha, truth.alpha, atol=0, rtol=0.1)
+    assert torch.equal(model.topics, truth.topics)
+
+
 def test_online_steps_are_natural_gradient_steps_of_falling_length():
     """``lambda <- (1 - rho) lambda + rho (eta + D / S counts)``, with the statistics of S of D documents."""
     _, data = simulated(num=10)
     model = random_model(eta=0.3, fixed=["alpha", "eta"])
     lone = model.select(0)
-    ps.em(model, data, num_steps=6, minibatch=10, decay=0.7, delay=2.0)  # all documents, in a new order each time
+    ps.em(model, data, num_steps=6, minibatch=4, decay=0.7, delay=2.0)
+    rows = _shuffled(10, 4, seed=0)
     for s in range(6):
-        rho = 1.0 if s == 0 else (s + 2.0) ** -0.7
-        target = 0.3 + lone.e_step(data.batch()).words
+        part, rho = (data, 1.0) if s == 0 else (data[next(rows)], (s + 2.0) ** -0.7)
+        target = 0.3 + 10 / len(part) * lone.e_step(part.batch()).words
         lone.log_concentration.copy_(torch.lerp(lone.concentration, target, rho).log())
     torch.testing.assert_close(model.concentration, lone.concentration, **CLOSE)
 
@@ -205,6 +222,36 @@ def test_a_fit_can_be_pickled():
     assert ps.em(again, data, num_steps=2).num_steps.tolist() == [2]
 
 
+@pytest.mark.parametrize("build", [random_model, lambda: ps.SyntaxTopics(3, 2, 12)])
+def test_what_is_known_of_documents_goes_where_the_parameters_go(build):
+    """To a device without numbers, which every machine has."""
+    _, data = simulated()
+    model, batch = ps.em(build(), data, num_steps=3).model, data.batch()
+    model.e_step(batch)
+    model.to("meta")
+    assert model._memory.begin(batch).is_meta
+    assert getattr(model, "_kept", None) is None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("kind", ["random", "documents", "gibbs", "anchors", "syntax"])
+def test_a_fit_on_cuda_is_that_of_the_cpu(kind):
+    """It begins on the CPU, whose memory of documents goes with the model, and goes on there after."""
+    _, data = simulated()
+    histories, models = [], []
+    for device in ("cpu", "cuda"):
+        model = ps.SyntaxTopics(3, 2, 12, 2) if kind == "syntax" else LDA(3, 12, num_restarts=2, start=kind)
+        model.seed = 1
+        histories += [ps.em(model, data, num_steps=n, tol=0.0, device=d).history for n, d in ((2, "cpu"), (6, device))]
+        models.append(model)
+    np.testing.assert_allclose(histories[1], histories[3], atol=1e-8)
+    torch.testing.assert_close(models[1].topics.cpu(), models[0].topics, atol=1e-6, rtol=0)
+    there = LDA(3, 12, start=kind) if kind != "syntax" else ps.SyntaxTopics(3, 2, 12)
+    ps.em(there, data, num_steps=2, device="cuda")  # and begins there
+    assert ps.evaluate(there, data).nats_per_token[0] < 2.6
+    assert there.simulate(2, 3, torch.Generator("cuda")).num_tokens == 6
+
+
 def test_missing_words_are_left_out():
     gaps = ps.Sequences.from_list([[0, 3, 1], [2, 2]], missing=[[False, True, False], [False, False]])
     histories = [
@@ -221,9 +268,8 @@ def test_fixed_parts_stay():
         before = {name: value.clone() for name, value in model.named_parameters()}
         ps.em(model, data, num_steps=3)
         for name, value in model.named_parameters():
-            assert torch.equal(value, before[name]) == (
-                name == {"topics": "log_concentration"}.get(part, f"log_{part}")
-            )
+            stay = ("log_concentration", "log_eta") if part == "topics" else (f"log_{part}",)
+            assert torch.equal(value, before[name]) == (name in stay)
 
 
 def test_a_symmetric_prior_stays_symmetric():
@@ -302,6 +348,32 @@ def test_gibbs_sampling_visits_topics_as_often_as_their_posterior_says():
     np.testing.assert_allclose(visits / visits.sum(), posterior, atol=0.006)
 
 
+def test_a_step_of_a_prior_makes_counts_more_probable_until_none_does():
+    counts = np.random.default_rng(0).integers(0, 9, (20, 3)) * np.array([1.0, 4.0, 0.2]).round()
+
+    def log_prob(alpha):
+        terms = gammaln(counts + alpha).sum() - 20 * gammaln(alpha).sum()
+        return terms + 20 * gammaln(alpha.sum()) - gammaln(counts.sum(axis=1) + alpha.sum()).sum()
+
+    best = np.exp(minimize(lambda x: -log_prob(np.exp(np.append(x, -20.0))), np.zeros(2), tol=1e-10).x)
+    alpha, values = np.full(3, 0.1), []
+    for _ in range(2000):
+        values.append(log_prob(alpha))
+        alpha = polya_step(counts, alpha)
+    assert (np.diff(values) >= -1e-4).all()  # the floor below a topic without words costs a little
+    np.testing.assert_allclose(alpha[:2], best, rtol=1e-3)
+    assert alpha[2] == 1e-6
+    assert polya_step(np.zeros((2, 3)), alpha) is alpha
+
+
+def test_sampled_counts_do_not_drift_where_weights_are_no_whole_numbers():
+    _, data = simulated(num=100)
+    tokens = Tokens.of(ps.Sequences.from_list(list(data), weights=np.full(100, 0.1)))
+    start = STRATEGIES["gibbs"](LDA(3, 12), tokens, 0)
+    expected = 0.1 * np.bincount(data.values, minlength=12)
+    np.testing.assert_allclose((start.concentration - start.eta).sum(axis=1), expected, rtol=1e-6)
+
+
 def bars(num=500, length=60, seed=0):
     """Words are the pixels of a 5 x 5 square, topics its ten rows and columns."""
     square = np.eye(5)
@@ -340,6 +412,16 @@ def test_anchors_find_topics_that_have_words_of_their_own():
     again = LDA(4, 24, start="anchors", seed=7)
     initialize(again, data)
     assert torch.equal(again.topics, model.topics)
+
+
+@pytest.mark.parametrize("size", [3, 5, 20])
+def test_weights_of_corners_are_found(size):
+    rng = np.random.default_rng(size)
+    corners = rng.dirichlet(np.full(100, 0.1), size)
+    weights = rng.dirichlet(np.full(size, 0.3), 200)
+    np.testing.assert_allclose(_mixtures(weights @ corners, corners), weights, atol=1e-6)
+    outside = _mixtures(2 * corners - corners.mean(axis=0), corners)  # beyond a corner, the corner is next
+    np.testing.assert_allclose(outside, np.eye(size), atol=1e-6)
 
 
 def test_a_start_that_cannot_be_made_is_refused():
@@ -426,3 +508,40 @@ def test_a_very_long_document_has_a_fit():
     data = ps.Sequences.from_list([rng.integers(0, 50, 50_000), rng.integers(0, 25, 10)])
     fit = ps.em(LDA(4, 50), data, num_steps=20)
     assert fit.history[-1, 0] == pytest.approx(-math.log(50), abs=0.02)
+
+
+def test_topics_that_are_fixed_need_no_start():
+    """The priors are learned for these topics, whatever the start; a sampler's are those of others."""
+    truth, data = simulated()
+    starts = {}
+    for start in ("gibbs", "parameters"):
+        model = random_model(start=start, fixed=["topics"])
+        model.log_concentration.data.copy_(truth.log_concentration.data)
+        starts[start] = ps.em(model, data, num_steps=5).model.alpha
+    torch.testing.assert_close(starts["gibbs"], starts["parameters"], atol=0, rtol=0)
+
+
+def test_anchors_count_a_document_of_weight_two_twice():
+    _, data = simulated()
+    found = []
+    for documents in (
+        data[[*range(40), *range(10)]],
+        ps.Sequences.from_list(list(data), weights=[2.0] * 10 + [1.0] * 30),
+    ):
+        model = random_model(start="anchors")
+        initialize(model, documents)
+        found.append(model.topics)
+    torch.testing.assert_close(*found, atol=1e-9, rtol=0)
+
+
+def test_documents_of_little_weight_make_no_topics():
+    model = random_model(start="documents", num_topics=2, num_words=4, eta=1e-3)
+    initialize(model, ps.Sequences.from_list([[0, 1], [2, 3]], weights=[1e9, 1.0]))
+    assert (model.topics[..., 2:] < 0.01).all()
+
+
+def test_a_step_of_the_prior_counts_a_row_of_weight_two_twice():
+    rows = np.random.default_rng(0).integers(0, 5, (6, 3)).astype(np.float32)
+    alpha, weights = np.array([0.2, 0.5, 1.0]), np.array([2.0, 1, 1, 3, 1, 1])
+    repeated = np.repeat(rows, weights.astype(int), axis=0)
+    np.testing.assert_allclose(polya_step(rows, alpha, weights), polya_step(repeated, alpha), rtol=1e-12)

@@ -165,7 +165,7 @@ def test_program_with_its_classes_and_topics_summed_out_is_a_chain():
     dirichlet = torch.distributions.Dirichlet
     expected = dirichlet(model.alpha[:, None]).log_prob(theta[:, :, 0]).sum()
     expected += dirichlet(model.eta.expand_as(words)).log_prob(words).sum()
-    expected += dirichlet(torch.full_like(steps, model.prior["gamma"])).log_prob(steps).sum()
+    expected += dirichlet(torch.full_like(steps, model.prior["transition_concentration"])).log_prob(steps).sum()
     for r, n in itertools.product(range(2), range(5)):
         emission = torch.cat([theta[r, n] @ words[r, :2], words[r, 2:]])
         hmm = ps.HMM.from_parameters(model.initial[r], model.transition[r], emission)
@@ -216,7 +216,7 @@ def log_joint(label, x, offsets, model):
     by_document, by_word, steps = counts(tokens, np.array(label), model.num_symbols, *sizes)
     eta = np.full(by_word.T.shape, model.prior["eta"])
     parts = [(by_document, np.full(by_document.shape, model.prior["alpha"])), (by_word.T, eta)]
-    parts.append((steps, np.full(steps.shape, model.prior["gamma"])))
+    parts.append((steps, np.full(steps.shape, model.prior["transition_concentration"])))
     total = 0.0
     for n, prior in parts:
         total += gammaln(n + prior).sum() - gammaln((n + prior).sum(axis=-1)).sum()
@@ -225,7 +225,7 @@ def log_joint(label, x, offsets, model):
 
 def test_gibbs_sampling_visits_labels_as_often_as_their_posterior_says():
     """Two documents of five words in all: every assignment of labels, against 100,000 sweeps."""
-    model = SyntaxTopics(2, 2, 3, start="random", alpha=0.6, eta=0.4, gamma=0.2)
+    model = SyntaxTopics(2, 2, 3, start="random", alpha=0.6, eta=0.4, transition_concentration=0.2)
     x, offsets = [0, 1, 0, 2, 1], np.array([0, 4, 5])
     states = list(itertools.product(range(3), repeat=5))
     posterior = np.array([log_joint(z, x, offsets, model) for z in states])
@@ -285,12 +285,25 @@ def test_syntax_and_topics_are_told_apart():
         ({"start": "gibs"}, "unknown start 'gibs'; did you mean 'gibbs'"),
         ({"alpha": 0.0}, "alpha is 0.0; expected a positive number"),
         ({"eta": -1.0}, "eta is -1.0"),
-        ({"gamma": math.inf}, "gamma is inf"),
+        ({"alpha": 1e-40, "dtype": torch.float32}, r"alpha is 1e-40; .* 1\.2e-38 or more"),
+        ({"transition_concentration": math.inf}, "transition_concentration is inf"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, sentence):
     with pytest.raises(ps.InputError, match=sentence):
         SyntaxTopics(**{"num_topics": 2, "num_classes": 2, "num_symbols": 3, **arguments})
+
+
+@pytest.mark.parametrize("alpha", [1e-300, 1e-20, 1e4])
+def test_extreme_priors_have_a_likelihood_and_a_fit(alpha):
+    model = random_model(alpha=alpha)
+    with torch.no_grad():
+        model.log_alpha.fill_(math.log(alpha))
+    error = model.estimate(DATA.batch()).token_log_prob.sum(dim=-1) - exact_all(model, DATA)
+    assert (error.abs() < 0.1).all()
+    fit = ps.em(model, DATA, num_steps=5, tol=0)
+    assert fit.stop_reason == ["max_steps"] * 2
+    assert (np.diff(fit.history, axis=0) >= -1e-9).all()
 
 
 @pytest.mark.parametrize("rows", [[[1]], [[0], [1], [2]], [[2] * 40] * 3, [[0, 1], [1, 2], [5]]])

@@ -192,6 +192,36 @@ def test_the_estimate_carries_its_error_into_a_score():
     assert score.monte_carlo_error.max() < 0.01
 
 
+def beginning_alike(num=20):
+    """Documents of twelve words, of which the first four are the same; and documents that share no more than chance."""
+    truth = LDA.from_parameters(np.random.default_rng(0).dirichlet(np.full(20, 0.3), 3), alpha=0.3, num_particles=12)
+    free = truth.simulate(num, 12, torch.Generator().manual_seed(0))
+    return truth, ps.Sequences.from_list([[*free[0][:4], *x[4:]] for x in free]), free
+
+
+def test_a_document_that_comes_twice_is_one_of_weight_two():
+    """Its estimate is the same both times, and so is what it is off by."""
+    model, _, free = beginning_alike(3)
+    twice, weighted = free[[0, 0, 1, 2]], ps.Sequences.from_list(list(free), weights=[2.0, 1.0, 1.0])
+    scores = [ps.evaluate(model, data, max_tokens=size) for data in (twice, weighted) for size in (12, 1000)]
+    for score in scores[1:]:
+        np.testing.assert_allclose(score.monte_carlo_error, scores[0].monte_carlo_error, rtol=1e-12)
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_the_error_of_a_data_set_is_the_spread_over_seeds(alike):
+    model, shared, free = beginning_alike()
+    nats, claimed, by_document = [], [], []
+    for model.seed in range(80):
+        score = ps.evaluate(model, shared if alike else free)
+        nats.append(score.nats_per_token[0])
+        claimed.append(score.monte_carlo_error[0] ** 2)
+        by_document.append((score.standard_error[0] ** 2).sum() / score.total_tokens**2)
+    spread = np.std(nats)
+    assert spread == pytest.approx(np.mean(claimed) ** 0.5, rel=0.25)
+    assert (spread > 1.4 * np.mean(by_document) ** 0.5) == alike  # documents are not independent
+
+
 def test_too_few_particles_are_said_to_be_too_few():
     sure = LDA.from_parameters([[0.98, 0.01, 0.01], [0.01, 0.98, 0.01]], alpha=0.01, num_particles=2)
     data = ps.Sequences.from_list([[2] * 5 + [0] * 10, [2] * 5 + [1] * 10])
@@ -230,6 +260,8 @@ def test_bound_and_completion():
         ({"alpha": [1.0, 1.0, 1.0]}, "expected a positive number, or 2"),
         ({"eta": -1.0}, "eta is -1.0; expected a positive number"),
         ({"eta": math.inf}, "eta is inf"),
+        ({"alpha": 1e-310}, r"alpha is 1e-310; expected a positive number, or 2 of them, 2\.2e-308 or more"),
+        ({"alpha": 1e-40, "dtype": torch.float32}, r"alpha is 1e-40; .* 1\.2e-38 or more"),
         ({"fixed": ["beta"]}, "unknown part 'beta'"),
         ({"seed": -1}, "seed is -1"),
     ],
@@ -266,3 +298,16 @@ def test_more_than_one_restart_has_to_be_selected():
 def test_keys_of_seeds_are_apart():
     keys = torch.cat([particles.replicate_keys(seed, 8) for seed in (0, 1, 2, 2**62)])
     assert len(keys.unique()) == 32
+
+
+def test_one_replicate_knows_no_error():
+    model = LDA.from_parameters([[0.7, 0.3], [0.2, 0.8]], num_replicates=1)
+    with pytest.warns(UserWarning, match="comes from one replicate, so its error and its drift are unknown"):
+        score = ps.evaluate(model, ps.Sequences.from_list([[0, 1, 1]]))
+    assert np.isnan(score.monte_carlo_error).all()
+
+
+def test_a_selected_restart_remembers_the_vocabulary():
+    model = LDA(2, 3, num_restarts=2, start="random")
+    model.vocabulary = "a digest"
+    assert model.select(1).vocabulary == "a digest"

@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from topic_cases import Case, draw_case
 
-from probseq.ops import particles, particles_compiled, topics
+from probseq.ops import particles, particles_compiled, particles_kernels, topics
 
 EXACT = {"atol": 1e-10, "rtol": 0}
 
@@ -53,6 +55,31 @@ def test_the_filter_resamples_and_rejuvenates(engine, monkeypatch):
     assert not torch.allclose(plain, estimate(case, num_particles=6))
 
 
+@given(st.integers(0, 2**16), st.floats(0, 1, exclude_max=True), st.sampled_from([0.05, 1.0]))
+def test_systematic_resampling_gives_a_particle_as_many_children_as_its_weight_says(seed, u, evenness):
+    weight = np.random.default_rng(seed).dirichlet(np.full(7, evenness))
+    parent = np.empty(7, np.int64)
+    particles_kernels._resample(weight, u, parent)
+    shape = (1, 1, 1, 7)
+    found = particles._parents(torch.from_numpy(weight).view(shape), torch.full((1, 1), u, dtype=torch.float64))
+    for one in (parent, found.flatten().numpy()):
+        children = np.bincount(one, minlength=7)
+        assert (np.abs(children - 7 * weight) < 1 + 1e-9).all()
+        assert (np.diff(one) >= 0).all()
+
+
+def test_the_effective_sample_size_is_never_below_half_of_the_particles():
+    case = draw_case(3, num=4, num_words=20, length=30, alpha=0.2, gaps=False)
+    source, resampled = particles.topic_source(case.topics, case.alpha), []
+    state = particles.begin(source, 4, 16, particles.replicate_keys(0, 4))
+    for t in range(30):
+        state = particles.advance(state, case.values[:, t], source)
+        size = 1 / state.weight.square().sum(dim=-1)
+        assert (size >= 8 - 1e-9).all()
+        resampled.append((size > 16 - 1e-9).double().mean())
+    assert 0.01 < np.mean(resampled[1:]) < 0.5  # and not at every word
+
+
 def test_the_estimate_is_unbiased(engine):
     """Of many estimates with few particles, the mean of p-hat / p is 1; so the resampling and the sweep are right."""
     case = draw_case(3, restarts=1, num=3, length=30 if engine == "compiled" else 16, alpha=0.2)
@@ -82,11 +109,11 @@ def test_two_hundred_random_documents_are_within_two_standard_errors():
 @pytest.mark.parametrize("num_topics", [20, 50])
 def test_many_topics_agree_with_a_long_run_and_the_drift_says_how_far(num_topics):
     case = draw_case(1, restarts=1, num_topics=num_topics, num_words=100, num=10, length=80, alpha=0.05, gaps=False)
-    found, reference = (particles.combine(estimate(case, *sizes, seed=1)) for sizes in ((32, 4), (512, 16)))
+    found, reference = (particles.combine(estimate(case, *sizes)) for sizes in ((32, 4, 1), (512, 16, 2)))
     error = (found.token_log_prob - reference.token_log_prob).sum(dim=-1)
     allowed = (found.standard_error.square() + reference.standard_error.square()).sum().sqrt()
     assert error.sum().abs() < 3 * allowed
-    lone = estimate(case, 32, 4, seed=1).sum(dim=-1)
+    lone = estimate(case, 32, 4, 1).sum(dim=-1)
     torch.testing.assert_close(found.drift, found.token_log_prob.sum(-1) - lone.mean(dim=1), **EXACT)
     assert (found.drift >= 0).all()
     assert reference.drift.sum() < found.drift.sum()
@@ -136,7 +163,7 @@ def test_one_word_needs_no_estimate(engine):
     torch.testing.assert_close(found.standard_error, torch.zeros(2, 4, dtype=torch.float64), **EXACT)
 
 
-@pytest.mark.parametrize("alpha", [1e-12, 1e-3, 1e3])
+@pytest.mark.parametrize("alpha", [1e-300, 1e-17, 1e-12, 1e-3, 1e3])
 def test_extreme_priors_are_finite(engine, alpha):
     case = draw_case(num_words=20)._replace(alpha=torch.full((2, 3), alpha, dtype=torch.float64))
     table = case.topics + 0.01
@@ -146,6 +173,17 @@ def test_extreme_priors_are_finite(engine, alpha):
     assert topics.infer(case.documents, case.weight, case.alpha).bound.isfinite().all()
     difference = found.token_log_prob.sum(-1) - case.exact
     assert (difference.abs() < 5 * found.standard_error + 0.05).all()
+
+
+@pytest.mark.parametrize("alpha", [1e-300, 1e-17, 1e-8])
+def test_a_topic_that_only_a_small_prior_allows_is_possible(engine, alpha):
+    """Each word says its topic, so every particle is right: the second topic comes after eight words of the first."""
+    table = torch.tensor([[[0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.5, 0.5]]], dtype=torch.float64)
+    values = torch.tensor([[0, 1, 0, 1, 1, 0, 0, 0, 2, 3, 0, 2]])
+    case = Case(table, torch.full((1, 2), alpha, dtype=torch.float64), values, values >= 0)
+    found = particles.combine(estimate(case))
+    torch.testing.assert_close(found.token_log_prob.sum(dim=-1), case.exact, atol=1e-9, rtol=0)
+    assert found.standard_error.max() < 1e-9
 
 
 def test_a_very_long_document():

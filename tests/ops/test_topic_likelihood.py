@@ -60,6 +60,21 @@ def test_importance_sampling_agrees_with_the_exact_value(alpha):
     assert ((found - case.exact) / error.clamp(min=1e-9)).abs().mean() < 1.5
 
 
+@pytest.mark.parametrize("num_samples", [2, 3, 7])
+def test_importance_sampling_is_unbiased_for_any_number_of_draws(num_samples):
+    """One document 4000 times: the mean of p-hat / p is 1."""
+    case = draw_case(restarts=1, num=1, length=8, gaps=False)
+    many = case._replace(values=case.values.expand(4000, -1), observed=case.observed.expand(4000, -1))
+    generator = torch.Generator().manual_seed(0)
+    found, _ = topic_likelihood.importance_log_prob(many.documents, case.topics, case.alpha, num_samples, generator)
+    ratio = (found - case.exact)[0].exp()
+    error = ratio.std() / len(ratio) ** 0.5
+    assert error < 0.03
+    assert (ratio.mean() - 1).abs() < 4 * error
+    with pytest.raises(ps.InputError, match=r"num_samples is 1; expected 2 or more"):
+        topic_likelihood.importance_log_prob(many.documents, case.topics, case.alpha, 1)
+
+
 def test_completion_is_the_chance_of_the_hidden_words():
     table = torch.tensor([[[0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.25, 0.75]]], dtype=torch.float64)
     values = torch.tensor([[0, 1, 2], [3, 2, 3]])

@@ -28,6 +28,9 @@ def plain(words, texts, width):
         if not share(v) or not share(w):
             values.append(0.0)
             continue
+        if share(v, w) == 1:
+            values.append(1.0)
+            continue
         together = share(v, w) + 1e-12
         values.append(math.log(together / (share(v) * share(w))) / -math.log(together))
     return sum(values) / len(values)
@@ -92,6 +95,12 @@ def test_coherence_is_that_of_gensim(repeats, width, monkeypatch):
             np.testing.assert_allclose(found, gensim_coherence(words, texts, width), atol=1e-9)
         monkeypatch.setattr(analysis.WordOccurrenceAccumulator, "_slide_window", remember)
     np.testing.assert_allclose(found, gensim_coherence(words, texts, width), atol=1e-9)
+
+
+def test_words_that_are_in_every_window_belong_together():
+    often = [Sequences.from_list([[0, 1]] * num + [[2]]) for num in (9, 99, 999)]
+    assert [npmi_coherence([[0, 1]], data)[0] for data in often] == pytest.approx([1.0] * 3)
+    assert npmi_coherence([[0, 1]], Sequences.from_list([[0, 1], [1, 0, 0]])).tolist() == [1.0]
 
 
 def test_diversity_is_a_share_of_different_words():
