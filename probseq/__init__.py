@@ -15,7 +15,7 @@ from probseq.export import to_arviz
 from probseq.generation import generate, stream
 from probseq.inference.counts import fit_counts
 from probseq.inference.em import em
-from probseq.inference.gradient import fit_gradient
+from probseq.inference.gradient import Diverged, fit_gradient
 from probseq.inference.mcmc import Mcmc, nuts
 from probseq.inference.run import Fit
 from probseq.inference.svi import svi
@@ -50,6 +50,7 @@ __all__ = [
     "CacheUnigram",
     "Comparison",
     "Corpus",
+    "Diverged",
     "Fit",
     "InputError",
     "InputHMM",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from probseq.data.sequences import Sequences, check_sequences
 from probseq.errors import InputError
-from probseq.evaluate import Score, evaluate, standard_error_of_sum
+from probseq.evaluate import Score, evaluate, standard_error_of_rate, standard_error_of_sum
 from probseq.inference.run import Fit
 from probseq.models.base import SequenceModel
 from probseq.restarts import RestartSummary
@@ -42,12 +42,13 @@ COLUMNS = (
 
 _MARKS = {"exact": "", "lower bound": "<=", "estimate": "~"}
 _FOOTNOTES = {
-    "lower bound": "<= a lower bound on the likelihood: the model needs at most this many nats, so its rank is at "
+    "lower bound": "a lower bound on the likelihood: the model needs at most this many nats, so its rank is at "
     "worst the one shown, and its differences are bounds too; a bound has no perplexity",
-    "estimate": "~  an estimate, on average too low; its Monte Carlo standard error, and what it gained from the last "
-    "fourfold effort (its drift), in nats per token: ",
+    "estimate": "an estimate, on average too low; its Monte Carlo standard error, and what its replicates "
+    "gained over one of them alone (its drift), in nats per token: ",
     "density": "densities of real vectors: the numbers depend on the unit of measurement, the differences do not; a "
     "density has no perplexity",
+    "diverged": "every restart diverged; the numbers are those of the last good weights, ranked after all others: ",
     "draws": "the probability of a sequence is its average over draws from a posterior (log-mean-exp); so many draws: ",
 }
 
@@ -62,7 +63,8 @@ class Comparison:
     - ``nats_per_token`` = -elpd / observed tokens, ``bits_per_token``, ``perplexity`` (NaN for a bound or a density).
     - ``elpd``, the log-probability of the test data, and ``se`` = sqrt(N var), its standard error over sequences.
     - ``elpd_diff`` = elpd of rank 1 - elpd, so 0 for rank 1 and positive below, and ``dse``, its standard error, paired
-      over sequences. As in ArviZ.
+      over sequences. As in ArviZ. They are errors of sums, which are larger for longer sequences: divided by tokens
+      they are no errors of a rate, which `lead` and ``test[name].nats_per_token_se`` give.
     - ``restart_min``, ``restart_median``, ``restart_max``: test nats per token over all restarts; a restart that failed
       (NaN) counts as inf.
     - ``fit_seconds``: NaN where a model was given without its `Fit`.
@@ -83,9 +85,17 @@ class Comparison:
 
     @property
     def ranking(self) -> list[str]:
-        """Names of the models, the fewest test nats per token first; equals in the order given."""
-        nats = {name: float(score.nats_per_token[self.chosen[name]]) for name, score in self.test.items()}
-        return sorted(nats, key=lambda name: math.inf if math.isnan(nats[name]) else nats[name])
+        """Names of the models, the fewest test nats per token first; equals in the order given; last the `diverged`."""
+        nats, lost = {name: self._nats(name) for name in self.test}, self.diverged
+        return sorted(nats, key=lambda name: (name in lost, math.inf if math.isnan(nats[name]) else nats[name]))
+
+    @property
+    def diverged(self) -> list[str]:
+        """Models of which every restart came upon numbers that are not finite, and went back to where it was before."""
+        return [name for name, fit in self.fits.items() if set(fit.stop_reason) == {"nonfinite"}]
+
+    def _nats(self, name: str) -> float:
+        return float(self.test[name].nats_per_token[self.chosen[name]])
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -105,11 +115,22 @@ class Comparison:
                 parts.append(f"{name} {' and '.join(_number(number, '{:.4f}', 'unknown') for number in numbers)}")
         return "; ".join(parts)
 
+    def lead(self, name: str) -> tuple[float, float]:
+        """Nats per token that a model needs more than rank 1, and the standard error of that, paired over sequences."""
+        total, _, error = self._paired(name)
+        return total / self.test[name].total_tokens, error
+
+    def _paired(self, name: str) -> tuple[float, float, float]:
+        """elpd of rank 1 minus that of a model, and the standard errors of this difference and of it per token."""
+        first = self.ranking[0]
+        return _paired(self.test[first], self.chosen[first], self.test[name], self.chosen[name])
+
     def rows(self) -> list[dict[str, Any]]:
         """The table for JSON: plain values, None for NaN and inf.
 
         Each row has the columns of `frame`, ``restart_nats_per_token`` (test, all R restarts), and of the chosen
-        restart ``validation_nats_per_token``, ``monte_carlo_error`` and ``drift`` (test, nats per token; see `Score`).
+        restart ``validation_nats_per_token``, ``monte_carlo_error`` and ``drift`` (test, nats per token; see `Score`),
+        ``nats_per_token_se`` and ``nats_per_token_dse``, the standard errors of `nats_per_token` and of `lead`.
         """
         rows = []
         for record in self._records():
@@ -119,8 +140,10 @@ class Comparison:
             for key, numbers in (
                 ("monte_carlo_error", self.test[name].monte_carlo_error),
                 ("drift", self.test[name].drift_per_token),
+                ("nats_per_token_se", self.test[name].nats_per_token_se),
             ):
                 record[key] = float(numbers[self.chosen[name]])
+            record["nats_per_token_dse"] = self.lead(name)[1]
             rows.append({key: _plain(value) for key, value in record.items()})
         return rows
 
@@ -129,8 +152,7 @@ class Comparison:
 
     def _record(self, rank: int, name: str) -> dict[str, Any]:
         model, score, restart = self.models[name], self.test[name], self.chosen[name]
-        first = self.ranking[0]
-        difference, dse = _paired(self.test[first], self.chosen[first], score, restart)
+        difference, dse, _ = self._paired(name)
         spread = np.nan_to_num(score.nats_per_token, nan=math.inf, posinf=math.inf)
         fit = self.fits.get(name)
         values = (
@@ -172,14 +194,20 @@ class Comparison:
             )
         return lines
 
-    def notes(self) -> list[str]:
-        """One footnote for each kind of number that is not an exact probability."""
+    def notes(self, marks: Mapping[str, str] = _MARKS) -> list[str]:
+        """One footnote for each kind of number that is not an exact probability, or is not to be trusted.
+
+        Args:
+            marks: what stands before the numbers of a kind, where it is not what a terminal shows.
+        """
         notes = [_FOOTNOTES["density"]] if any(score.density for score in self.test.values()) else []
         kinds = {name: self.test[name].likelihood for name in self.ranking}
+        if self.diverged:
+            notes.append(_FOOTNOTES["diverged"] + ", ".join(self.diverged))
         if "lower bound" in kinds.values():
-            notes.append(_FOOTNOTES["lower bound"])
+            notes.append(f"{marks['lower bound'].strip()} {_FOOTNOTES['lower bound']}")
         if self.uncertainty:
-            notes.append(_FOOTNOTES["estimate"] + self.uncertainty)
+            notes.append(f"{marks['estimate'].strip()} {_FOOTNOTES['estimate']}{self.uncertainty}")
         if draws := [f"{name} {num}" for name in self.ranking if (num := getattr(self.models[name], "num_draws", 0))]:
             notes.append(_FOOTNOTES["draws"] + ", ".join(draws))
         return notes
@@ -267,8 +295,8 @@ def _described(model: SequenceModel) -> str:
     return f"{size} symbols" if kind == "symbols" else f"vectors of {size} {kind}"
 
 
-def _paired(first: Score, r: int, other: Score, s: int) -> tuple[float, float]:
-    """elpd of `first` minus elpd of `other`, and its standard error over sequences.
+def _paired(first: Score, r: int, other: Score, s: int) -> tuple[float, float, float]:
+    """elpd of `first` minus elpd of `other`, and the standard errors of this sum and of it per token, over sequences.
 
     A sequence that is impossible under both makes no difference between them.
     """
@@ -276,8 +304,10 @@ def _paired(first: Score, r: int, other: Score, s: int) -> tuple[float, float]:
     with np.errstate(invalid="ignore"):
         difference = np.where(a == b, 0.0, a - b)
     if np.isposinf(difference).any() and np.isneginf(difference).any():  # each has sequences impossible to it alone
-        return 0.0, math.inf
-    return float(first.weights @ difference), standard_error_of_sum(difference, first.weights)
+        return 0.0, math.inf, math.inf
+    weights, tokens = first.weights, first.num_tokens
+    errors = standard_error_of_sum(difference, weights), standard_error_of_rate(difference, tokens, weights)
+    return float(weights @ difference), *errors
 
 
 def _median(values: NDArray[np.float64]) -> float:

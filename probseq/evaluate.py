@@ -36,10 +36,13 @@ class Score:
         num_tokens: ``(N,)`` the observed tokens of each sequence; missing ones score 0 nats and are not counted.
         weights: ``(N,)`` how often each sequence counts.
         likelihood: what `log_prob` is: ``"exact"``, ``"lower bound"`` or ``"estimate"``.
-        standard_error: ``(R, N)`` the Monte Carlo standard error of each `log_prob` of an estimate, or None.
+        standard_error: ``(R, N)`` the Monte Carlo standard error of each `log_prob` of an estimate, or None. It is
+            known from a few replicates only: with four of them, two standard errors cover about 86 of 100 deviations.
         drift: ``(R, N)`` what each `log_prob` of an estimate gained from the last doubling (or more) of its effort,
             or None. More effort gains less than that again.
         density: True where `log_prob` are densities of real vectors, not probabilities.
+        elpd_error: ``(R,)`` the Monte Carlo standard error of `elpd` of an estimate, or None. Sequences that share
+            random numbers deviate together, so it is more than the squares of `standard_error` add up to.
 
     Example:
         >>> score = Score(np.log([[0.25, 0.5]]), np.array([2, 1]), np.ones(2), "exact")
@@ -54,6 +57,7 @@ class Score:
     standard_error: NDArray[np.float64] | None = None
     drift: NDArray[np.float64] | None = None
     density: bool = False
+    elpd_error: NDArray[np.float64] | None = None
 
     @property
     def num_restarts(self) -> int:
@@ -80,6 +84,11 @@ class Score:
         return -self.elpd / self.total_tokens
 
     @property
+    def nats_per_token_se(self) -> NDArray[np.float64]:
+        """``(R,)`` standard error of `nats_per_token` over sequences; see `standard_error_of_rate`."""
+        return np.array([standard_error_of_rate(one, self.num_tokens, self.weights) for one in self.log_prob])
+
+    @property
     def bits_per_token(self) -> NDArray[np.float64]:
         """``(R,)`` `nats_per_token` divided by log 2."""
         return self.nats_per_token / math.log(2)
@@ -95,14 +104,16 @@ class Score:
     @property
     def monte_carlo_error(self) -> NDArray[np.float64]:
         """``(R,)`` standard error of `nats_per_token` from the randomness of an estimate; NaN where unknown, else 0."""
-        if self.standard_error is None:
+        if self.elpd_error is None:
             return np.full(self.num_restarts, np.nan if self.likelihood == "estimate" else 0.0)
-        variance = (self.weights * self.standard_error) ** 2
-        return np.asarray(np.sqrt(variance.sum(axis=1)) / self.total_tokens)
+        return self.elpd_error / self.total_tokens
 
     @property
     def drift_per_token(self) -> NDArray[np.float64]:
-        """``(R,)`` `drift` per token (nats): about what an estimate is still too low by; NaN where unknown, else 0."""
+        """``(R,)`` `drift` per token (nats): with four replicates, an estimate is still too low by about a third of it.
+
+        NaN where it is unknown, and 0 where there is no estimate.
+        """
         if self.drift is None:
             return np.full(self.num_restarts, np.nan if self.likelihood == "estimate" else 0.0)
         return np.asarray((self.weights * self.drift).sum(axis=1) / self.total_tokens)
@@ -119,20 +130,44 @@ def standard_error_of_sum(values: NDArray[np.float64], weights: NDArray[np.float
         Vehtari, Gelman and Gabry (2017), Practical Bayesian model evaluation using leave-one-out cross-validation and
         WAIC.
     """
+    return _deviation(values, np.ones(len(values)), weights)
+
+
+def standard_error_of_rate(
+    values: NDArray[np.float64], num_tokens: NDArray[np.int64], weights: NDArray[np.float64]
+) -> float:
+    """Standard error of ``r = sum_i w_i x_i / sum_i w_i n_i``: ``sqrt(sum_i w_i (x_i - r n_i)^2) / sum_i w_i n_i``.
+
+    A long sequence has a large sum and many tokens, so lengths that differ spread the sums and not the rate. This is
+    the error of a ratio; where all sequences are equally long it is that of the sum per token. It is inf or NaN where
+    `standard_error_of_sum` is.
+
+    Reference:
+        Cochran (1977), Sampling techniques, chapter 6.
+
+    Example:
+        >>> round(standard_error_of_rate(np.array([-2.0, -40.0]), np.array([1, 20]), np.ones(2)), 6)
+        0.0
+    """
+    return _deviation(values, num_tokens, weights) / float(weights @ num_tokens)
+
+
+def _deviation(values: NDArray[np.float64], sizes: NDArray[Any], weights: NDArray[np.float64]) -> float:
+    """``sqrt(sum_i w_i (x_i - r s_i)^2)`` with ``r = sum_i w_i x_i / sum_i w_i s_i``."""
     if not np.isfinite(values).all():
         return math.nan if np.isnan(values).any() else math.inf
     if len(values) < 2:
         return math.nan
-    mean = np.average(values, weights=weights)
-    return float(np.sqrt(weights @ (values - mean) ** 2))
+    rate = (weights @ values) / (weights @ sizes)
+    return float(np.sqrt(weights @ (values - rate * sizes) ** 2))
 
 
 def evaluate(model: SequenceModel | Fit[Any], data: Sequences, max_tokens: int = 2**14) -> Score:
     """Score every sequence of `data` under every restart of `model`.
 
     The model is put in evaluation mode and back; sums over tokens are taken in float64. A model whose likelihood is an
-    estimate may have a method ``estimate(batch)`` that gives its terms together with ``standard_error`` and ``drift``,
-    both ``(R, N)``. A drift above 0.01 nats per token is warned of: the estimate needs more effort.
+    estimate may have a method ``estimate(batch)`` that gives a `probseq.ops.particles.Estimate`. A drift above 0.01
+    nats per token is warned of: the estimate needs more effort. So is a lone replicate, whose error nobody knows.
 
     Where sequences continue one another (``data.continues``), each is scored given all that came before it: a whole
     document is read once, and the terms are summed over its parts. No Monte Carlo standard errors are known then.
@@ -156,10 +191,13 @@ def evaluate(model: SequenceModel | Fit[Any], data: Sequences, max_tokens: int =
         raise InputError(f"received a {type(model).__name__} to evaluate; expected a model or a Fit")
     check_sequences(data, "data")
     log_prob, error, drift = (np.empty((model.num_restarts, len(data))) for _ in range(3))
-    with torch.no_grad(), evaluation_mode(model):
-        for rows, parts in _scored(model, data, max_tokens):
-            log_prob[:, rows], error[:, rows], drift[:, rows] = parts
     estimated = _estimates(model) and data.continues is None
+    sums = _SumOfEstimates()
+    with torch.no_grad(), evaluation_mode(model):
+        for rows, parts, found in _scored(model, data, max_tokens):
+            log_prob[:, rows], error[:, rows], drift[:, rows] = parts
+            if estimated:
+                sums.add(found, data.weights[rows])
     _check_not_nan(log_prob)
     score = Score(
         log_prob,
@@ -169,12 +207,19 @@ def evaluate(model: SequenceModel | Fit[Any], data: Sequences, max_tokens: int =
         error if estimated else None,
         drift if estimated else None,
         density=model.support[0] == "reals",
+        elpd_error=sums.standard_error() if estimated else None,
     )
-    _warn_of_drift(score.drift_per_token)
+    _warn_of_drift(score.drift_per_token, estimated)
     return score
 
 
-def _warn_of_drift(drift: NDArray[np.float64]) -> None:
+def _warn_of_drift(drift: NDArray[np.float64], estimated: bool) -> None:
+    if estimated and np.isnan(drift).all():
+        warnings.warn(
+            "the estimate of log p(x) comes from one replicate, so its error and its drift are unknown; give the model "
+            "two or more (num_replicates)",
+            stacklevel=3,
+        )
     if (largest := float(np.nan_to_num(drift).max())) > _MOST_DRIFT:
         warnings.warn(
             f"the estimate of log p(x) rises by {largest:.3f} nats per token with more particles, so it is too low; "
@@ -199,12 +244,12 @@ def _estimates(model: SequenceModel) -> bool:
 
 def _scored(
     model: SequenceModel, data: Sequences, max_tokens: int
-) -> Iterator[tuple[NDArray[np.int64], tuple[Any, Any, Any]]]:
-    """Batch by batch: rows of `data`, and their ``(R, n)`` log-probabilities, standard errors and drifts."""
+) -> Iterator[tuple[NDArray[np.int64], tuple[Any, Any, Any], Any]]:
+    """Batch by batch: rows of `data`; their ``(R, n)`` log-probabilities, errors and drifts; and the estimate."""
     device = getattr(model, "device", "cpu")
     if data.continues is None:
         for batch in data.batches(max_tokens, device=device):
-            yield batch.index.cpu().numpy(), _of_batch(model, batch)
+            yield batch.index.cpu().numpy(), *_of_batch(model, batch)
         return
     whole, first = data.joined(), np.append(np.flatnonzero(~data.continues), len(data))
     for batch in whole.batches(_DOCUMENTS * max_tokens, device=device):
@@ -213,14 +258,44 @@ def _scored(
             rows = np.arange(first[document], first[document + 1])
             begins = data.offsets[rows] - whole.offsets[document]
             total = np.add.reduceat(terms[:, n, : len(whole[document])], begins, axis=1)
-            yield rows, (total, np.nan, np.nan)
+            yield rows, (total, np.nan, np.nan), None
 
 
-def _of_batch(model: Any, batch: Batch) -> tuple[Any, Any, Any]:
-    """Log-probability ``(R, n)`` of each sequence; standard error and drift too where it is an estimate."""
+def _of_batch(model: Any, batch: Batch) -> tuple[tuple[Any, Any, Any], Any]:
+    """Log-probability ``(R, n)`` of each sequence; standard error, drift and all else where it is an estimate."""
     found = model.estimate(batch) if _estimates(model) else None
     terms = model.token_log_prob(batch) if found is None else found.token_log_prob
     total = terms.sum(dim=2, dtype=torch.float64).cpu().numpy()
     if found is None:
-        return total, np.nan, np.nan
-    return total, found.standard_error.double().cpu().numpy(), found.drift.double().cpu().numpy()
+        return (total, np.nan, np.nan), None
+    return (total, found.standard_error.double().cpu().numpy(), found.drift.double().cpu().numpy()), found
+
+
+class _SumOfEstimates:
+    """The Monte Carlo error of a weighted sum of estimates, of which some share random numbers.
+
+    To first order the sum deviates by the mean over replicates of what each replicate deviates by. Groups that share
+    nothing are independent, so the variances of the groups' sums add up.
+    """
+
+    def __init__(self) -> None:
+        self._groups: dict[int, Any] = {}  # (R, S) sums of deviations
+        self._lost: Any = False  # (R,) a replicate has lost what others have found
+
+    def add(self, found: Any, weights: NDArray[np.float64]) -> None:
+        """One batch more."""
+        each, shared = found.replicates.double().cpu().numpy(), found.shared.cpu().numpy()  # (R, S, n), (n,)
+        never = np.isneginf(each).all(axis=1, keepdims=True)
+        self._lost = self._lost | (np.isneginf(each) & ~never).any(axis=(1, 2))
+        each = np.where(np.isneginf(each), 0.0, each)
+        deviation = weights * (each - each.mean(axis=1, keepdims=True))
+        for group in np.unique(shared):
+            self._groups[group] = self._groups.get(group, 0.0) + deviation[..., shared == group].sum(axis=-1)
+
+    def standard_error(self) -> NDArray[np.float64]:
+        """``(R,)``: NaN for a lone replicate, inf where one has lost what others have found."""
+        sums = np.stack(list(self._groups.values()))  # (G, R, S)
+        num = sums.shape[-1]
+        if num == 1:
+            return np.full(sums.shape[1], np.nan)
+        return np.where(self._lost, np.inf, np.sqrt((sums**2).sum(axis=(0, 2)) / (num * (num - 1))))

@@ -100,21 +100,9 @@ def generate(
         >>> drawn.sequences[0].tolist(), drawn.log_prob.round(4).tolist()
         ([0, 2, 0, 1], [-1.3863])
     """
-    model = _model(model)
-    steps = list(
-        stream(
-            model,
-            prefix,
-            num_sequences,
-            max_length,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            stop=stop,
-            generator=generator,
-        )
-    )
-    given = model.check_drawing(num_sequences, max_length, prefix).cpu().numpy()
+    model, choice = _model(model), Choice(temperature, top_k, top_p)
+    prefix, drawing = _begin(model, prefix, num_sequences, max_length, choice, stop, generator)
+    given, steps = prefix.cpu().numpy(), list(drawing)
     rows = [np.array([*given, *(step.values[n] for step in steps if step.running[n])]) for n in range(num_sequences)]
     sequences = Sequences.from_list(rows)
     stopped = np.zeros(num_sequences, dtype=bool) if not steps else np.any([step.stopped for step in steps], axis=0)
@@ -140,13 +128,8 @@ def stream(
         >>> [step.log_prob.round(2).tolist() for step in stream(Uniform(2), max_length=3)]
         [[-0.69], [-0.69], [-0.69]]
     """
-    model = _model(model)
-    given = model.check_drawing(num_sequences, max_length, prefix)
-    ends = _ends(stop, model.num_symbols)
     choice = Choice(temperature, top_k, top_p)
-    if not model.num_symbols and (choice != Choice() or ends):
-        raise InputError("temperature, top_k, top_p and stop are for models of symbols, and this one is of vectors")
-    return _steps(model, given, num_sequences, max_length, choice, ends, generator)
+    return _begin(_model(model), prefix, num_sequences, max_length, choice, stop, generator)[1]
 
 
 @dataclass(frozen=True)
@@ -171,14 +154,32 @@ class Choice:
             return log_prob.exp()
         if self.temperature == 0:
             return torch.zeros_like(log_prob).scatter_(-1, log_prob.argmax(dim=-1, keepdim=True), 1.0)
-        probs = (log_prob / self.temperature).softmax(dim=-1)
+        gap = log_prob - log_prob.max(dim=-1, keepdim=True).values
+        probs = (gap / self.temperature).masked_fill(gap == 0, 0.0).softmax(dim=-1)  # 0 by almost 0 is NaN
         ranked, order = probs.sort(dim=-1, descending=True, stable=True)
         if self.top_k is not None:
             ranked = ranked / ranked[:, : self.top_k].sum(dim=-1, keepdim=True)
             ranked[:, self.top_k :] = 0.0
-        if self.top_p is not None:
+        if self.top_p is not None and self.top_p < 1:  # a sum of all, rounded, may reach 1 before its end
             ranked[ranked.cumsum(dim=-1) - ranked >= self.top_p] = 0.0
         return torch.zeros_like(probs).scatter_(-1, order, ranked)
+
+
+def _begin(
+    model: Model,
+    prefix: ArrayLike | None,
+    num: int,
+    max_length: int,
+    choice: Choice,
+    stop: int | Iterable[int] | None,
+    generator: torch.Generator | None,
+) -> tuple[Tensor, Iterator[Drawn]]:
+    """The prefix ``(T,)`` or ``(T, D)``, and the steps after it; what can be refused is refused here."""
+    given = model.check_drawing(num, max_length, prefix, generator)
+    ends = _ends(stop, model.num_symbols)
+    if not model.num_symbols and (choice != Choice() or ends):
+        raise InputError("temperature, top_k, top_p and stop are for models of symbols, and this one is of vectors")
+    return given, _steps(model, given, num, max_length, choice, ends, generator)
 
 
 @torch.no_grad()
@@ -193,8 +194,7 @@ def _steps(
 ) -> Iterator[Drawn]:
     modules = training_modules(model)
     with evaluating(modules):
-        repeated = given.expand(num, *given.shape)
-        state = model.state_after(repeated) if len(given) else model.initial_state(num)
+        state = model.state_of(given, num)
     running = np.ones(num, dtype=bool)
     for t in range(len(given), max_length):
         with evaluating(modules):  # between two steps the model is as its owner left it
@@ -214,9 +214,7 @@ def _draw(
     """The next observation of each sequence, and the log-probability of symbols."""
     if not model.num_symbols:
         return model.draw_next(state, generator), None
-    log_prob = model.next_log_prob(state)[0]  # (N, V)
-    if log_prob.isnan().any() or (log_prob == -math.inf).all(dim=-1).any():
-        raise InputError("the prefix has probability 0 under this model; give another, or fit with a prior")
+    log_prob = model.possible_log_prob(state)
     values = torch.multinomial(choice.probs(log_prob), 1, generator=generator)
     return values[:, 0], log_prob.gather(-1, values)[:, 0].double().cpu().numpy()
 
@@ -242,8 +240,13 @@ def _model(model: Model | Fit[Any]) -> Model:
 
 def _ends(stop: int | Iterable[int] | None, num_symbols: int) -> list[int]:
     """The symbols that end a sequence."""
-    symbols = [] if stop is None else [stop] if isinstance(stop, int) else list(stop)
+    several: list[Any]
+    try:
+        several = [] if stop is None else list(stop)  # type: ignore[arg-type]
+    except TypeError:  # one symbol: an int, or a number of numpy or torch
+        several = [stop]
+    symbols = [check_whole("stop", one.item() if isinstance(one, Tensor) else one, least=0) for one in several]
     for one in symbols:
-        if num_symbols and not 0 <= one < num_symbols:
+        if num_symbols and one >= num_symbols:
             raise InputError(f"stop is the symbol {one}; expected 0 to {num_symbols - 1}")
     return symbols

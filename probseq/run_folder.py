@@ -25,14 +25,23 @@ if TYPE_CHECKING:
     from probseq.study import Run, Study
 
 
+_FILES = {"comparison.json", "comparison.csv", "report.html", "study.toml", "models"}
+
+
 @contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
+def new_folder(out: Path, replace: bool = False) -> Iterator[Path]:
     """A temporary sibling of `out` to write in; it becomes `out` at the end, and vanishes on an error.
+
+    Args:
+        out: the folder.
+        replace: whether a run that is there, and nothing else, gives way to the new one once that is whole.
 
     Raises:
         InputError: `out` exists, or its parent cannot be written; both before anything is done.
     """
-    check_free(out)
+    replace = replace and _is_run_alone(out)
+    if not replace:
+        check_free(out)
     created = [parent for parent in out.absolute().parents if not parent.exists()]
     partial = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}"
     try:
@@ -41,14 +50,32 @@ def new_folder(out: Path) -> Iterator[Path]:
         raise InputError(f"cannot write in {out.parent}: {error.strerror}; choose another folder with --out") from None
     try:
         yield partial
-        check_free(out)
-        os.replace(partial, out)
+        if replace:
+            _exchange(partial, out)
+        else:
+            check_free(out)
+            os.replace(partial, out)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         for parent in created:
             with suppress(OSError):  # something else was put there meanwhile
                 parent.rmdir()
         raise
+
+
+def _is_run_alone(out: Path) -> bool:
+    return out.is_dir() and not out.is_symlink() and {path.name for path in out.iterdir()} == _FILES
+
+
+def _exchange(partial: Path, out: Path) -> None:
+    before = partial.with_name(f"{partial.name}-before")
+    os.replace(out, before)
+    try:
+        os.replace(partial, out)
+    except OSError:
+        os.replace(before, out)
+        raise
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def free_folder(study: Study, resume: bool = False) -> Path:

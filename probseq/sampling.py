@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from probseq.data.vocabulary import Vocabulary
+from probseq.data.vocabulary import UNKNOWN, Vocabulary
 from probseq.errors import InputError
 from probseq.generation import generate, stream
 from probseq.models.base import Model
@@ -90,17 +92,22 @@ def stream_text(
 
 
 def _pieces(start: NDArray[Any], steps: Iterable[Any], vocabulary: Vocabulary | None) -> Iterator[Text]:
-    """The text grows by what is new in it; the bytes of a letter that is not yet whole are held back."""
-    symbols, written = start.tolist(), to_text(start, vocabulary)
-    yield Text(written, 0, 0.0)
+    """A symbol adds what it makes of the one before it; the bytes of a letter that is not yet whole are held back."""
+    letters = codecs.getincrementaldecoder("utf-8")("replace")
+    of_bytes = vocabulary is not None and vocabulary.level == "byte"
+    end = None if vocabulary is None else vocabulary.end
+    yield Text(letters.decode(bytes(start.tolist())) if of_bytes else to_text(start, vocabulary), 0, 0.0)
+    before = start[-1:].astype(np.int64)
     for step in steps:
-        symbols.append(int(step.values[0]))
-        text = to_text(np.array(symbols), vocabulary)
-        known = text.rstrip("\ufffd")
-        yield Text(known[len(written) :], 1, float(step.log_prob[0]))
-        written = max(written, known, key=len)
-    if len(text := to_text(np.array(symbols, dtype=np.int64), vocabulary)) > len(written):
-        yield Text(text[len(written) :], 0, 0.0)
+        symbol = step.values[:1]
+        if of_bytes:
+            added = letters.decode(b"" if symbol[0] == end else bytes(symbol.tolist()))
+        else:
+            added = to_text(np.append(before, symbol), vocabulary)[len(to_text(before, vocabulary)) :]
+        yield Text(added, 1, float(step.log_prob[0]))
+        before = symbol
+    if rest := letters.decode(b"", final=True):
+        yield Text(rest, 0, 0.0)
 
 
 def sample_vectors(
@@ -148,6 +155,21 @@ def encode(text: str, vocabulary: Vocabulary | None) -> NDArray[Any]:
         raise InputError(f"received {text!r}; the model was fitted to numbers: expected '3 1 4' or the like") from None
 
 
+def prefix_notes(text: str, vocabulary: Vocabulary | None) -> list[str]:
+    """What becomes of a typed prefix that the model does not read as it stands, a sentence each."""
+    if vocabulary is None or not text:
+        return []
+    symbols, notes = vocabulary.encode(text), []
+    whole = replace(vocabulary, stop_words=()).encode(text)
+    if left_out := len(whole) - len(symbols):
+        notes.append(
+            f"left out of the prefix, because the model was fitted without stop words: {left_out} of {len(whole)}"
+        )
+    if unknown := int((symbols == vocabulary.unknown).sum()) if vocabulary.unknown is not None else 0:
+        notes.append(f"not in the vocabulary, and read as <unk>: {unknown} of the {len(symbols)} symbols of the prefix")
+    return notes
+
+
 def to_text(symbols: NDArray[Any], vocabulary: Vocabulary | None) -> str:
     """The text of symbols, up to the end symbol."""
     if vocabulary is None:
@@ -164,6 +186,8 @@ def _ends(stop: str | None, vocabulary: Vocabulary | None) -> list[int]:
         symbols = encode(stop, vocabulary).tolist()
         if len(symbols) != 1:
             raise InputError(f"received --stop {stop!r}, which is {len(symbols)} symbols of the model; expected one")
+        if vocabulary is not None and symbols[0] == vocabulary.unknown and stop != UNKNOWN:
+            raise InputError(f"received --stop {stop!r}, which is not in the vocabulary: the model never writes it")
         ends += symbols
     return ends
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from probseq.checkpoint import is_run, load_model, load_run
 from probseq.data.documents import Document
+from probseq.data.paragraphs import cut_paragraphs
 from probseq.data.readers import read_documents, read_text
 from probseq.data.sequences import Sequences
 from probseq.data.series import read_series
@@ -21,6 +22,7 @@ from probseq.errors import InputError
 from probseq.errors import unknown as unknown_name
 from probseq.evaluate import evaluate
 from probseq.models.base import Model
+from probseq.topics import beside_likelihood
 
 
 @dataclass
@@ -100,6 +102,7 @@ def score_file(
     carry = fitted.data.get("history") == "document"
     windows = documents.windows(window, carry)
     score = evaluate(fitted.model, windows)
+    beside = beside_likelihood(fitted.model, documents if carry else windows)
     row = np.searchsorted(documents.offsets, windows.offsets[:-1], side="right") - 1  # the document of each window
     log_prob = np.bincount(row, weights=score.log_prob[0], minlength=len(documents))
     return {
@@ -114,6 +117,9 @@ def score_file(
             for name, n, lp in zip(names, documents.num_observed, log_prob, strict=True)
         ],
         "total": _units(int(documents.num_observed.sum()), math.fsum(log_prob)),
+        "monte_carlo_error": _known(score.monte_carlo_error[0]),
+        "drift": _known(score.drift_per_token[0]),
+        "beside": {name: _known(nats[0]) for name, nats in beside.items()},
         "num_unknown": 0 if unknown is None else int((documents.values == unknown).sum()),
     }
 
@@ -122,6 +128,8 @@ def read_sequences(
     fitted: Fitted, path: Path, column: str | None = None, id_column: str | None = None
 ) -> tuple[list[str], Sequences]:
     """The documents of a file as the model reads them, and their names; a .txt file is one document.
+
+    Where the documents of its run were paragraphs, these are paragraphs too.
 
     Args:
         fitted: the model.
@@ -149,6 +157,8 @@ def read_sequences(
         documents = [Document(read_text(path, level), path.name)]
     else:
         documents = read_documents(path, level=level, **columns)
+    if fitted.data.get("unit") == "paragraph":
+        documents = cut_paragraphs(documents, () if vocabulary is None else vocabulary.stop_words)
     encoded = [_symbols(document, vocabulary) for document in documents]
     return [document.name for document in documents], Sequences.from_list(encoded)
 
@@ -169,6 +179,11 @@ def _symbols(document: Document, vocabulary: Vocabulary | None) -> NDArray[Any]:
     if len(symbols) == 0:
         raise InputError(f"{document.name} has no symbols; expected at least one: remove it")
     return symbols
+
+
+def _known(number: float) -> float | None:
+    """None in place of what is no number, which JSON does not have."""
+    return float(number) if np.isfinite(number) else None
 
 
 def _units(num_tokens: int, log_prob: float) -> dict[str, float | None]:

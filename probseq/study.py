@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 import time
 import tomllib
@@ -16,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from probseq.baseline import counting_nats
 from probseq.checkpoint import NAME
 from probseq.compare import Comparison, compare
 from probseq.data.catalog import load_corpus
@@ -111,6 +111,19 @@ class Study(Settings):
     data: DataSpec
     models: dict[Annotated[str, Field(pattern=NAME)], ModelSpec] = Field(min_length=1)
 
+    @model_validator(mode="after")
+    def _one_row_a_name(self) -> Study:
+        for name, spec in self.models.items():
+            for seconds in getattr(spec, "snapshots", None) or ():
+                if (row := snapshot_name(name, seconds)) in self.models:
+                    raise InputError(f"the snapshot of {name} is called {row}, like a model; call that model otherwise")
+        return self
+
+
+def snapshot_name(name: str, seconds: float) -> str:
+    """What a model is called as it was after so many seconds: ``gru-at-60s``, never with an exponent."""
+    return f"{name}-at-{f'{seconds:f}'.rstrip('0').rstrip('.')}s"
+
 
 @dataclass
 class Run:
@@ -124,6 +137,7 @@ class Run:
         environment: versions, platform, device and threads.
         seconds: wall-clock seconds of everything.
         samples: model name -> text drawn from its chosen restart; of vectors the lines of a table.
+        counted: nats per test token of how often each symbol occurs in train; None for vectors.
     """
 
     study: Study
@@ -133,6 +147,7 @@ class Run:
     environment: dict[str, str]
     seconds: float
     samples: dict[str, str]
+    counted: float | None = None
 
     @property
     def interrupted(self) -> bool:
@@ -202,10 +217,12 @@ def run_study(
 
     Args:
         study: what to do.
-        out: the folder to write, which must not exist. None writes nothing.
+        out: the folder to write, which must not exist; to resume, it may be that of the run that Ctrl-C ended, which is
+            replaced. None writes nothing.
         progress: False is silent; otherwise progress is shown where stderr is a terminal.
         checkpoints: a folder where every network, under its name, keeps checkpoints of its training, and a line for
-            each step in ``metrics.jsonl``. They are removed once `out` is written, unless Ctrl-C ended a fit.
+            each step in ``metrics.jsonl``. They are removed once `out` is written, unless Ctrl-C ended a fit; those of
+            a network that diverged stay, and so does whatever else is in the folder.
         resume: networks go on from their checkpoints, where they have any; the rest is done again.
         tensorboard: a folder where every network, under its name, writes TensorBoard's event files.
 
@@ -219,12 +236,12 @@ def run_study(
     training = Training(folders[0], folders[1], resume)
     if out is None:
         return _run(study, device, progress, begin, training)
-    with new_folder(Path(out)) as folder:
+    with new_folder(Path(out), replace=resume) as folder:
         run = _run(study, device, progress, begin, training)
         with interrupts():
             write_run(run, folder)
-    if checkpoints is not None and not run.interrupted:
-        shutil.rmtree(checkpoints, ignore_errors=True)  # what they hold is in `out`, or was on the way there
+    if not run.interrupted:  # what they hold is in `out`; but not what came before a divergence
+        training.remove([name for name in study.models if "nonfinite" not in run.fits[name].stop_reason])
     return run
 
 
@@ -238,8 +255,9 @@ def _run(study: Study, device: str, progress: bool | None, begin: float, trainin
         comparison = compare(fits, validation=corpus.validation, test=corpus.test)
         chosen = {name: fit.model.select(comparison.chosen[name]) for name, fit in fits.items()}
         samples = {name: _sample(model, corpus, study.seed + i) for i, (name, model) in enumerate(chosen.items())}
+        counted = counting_nats(corpus)
     environment = describe_environment(device)
-    return Run(study, corpus, fits, comparison, environment, time.perf_counter() - begin, samples)
+    return Run(study, corpus, fits, comparison, environment, time.perf_counter() - begin, samples, counted)
 
 
 def _fit_all(
@@ -255,7 +273,7 @@ def _fit_all(
         try:
             options = training.options(name, spec)
             fits[name] = spec.fit(built[name], corpus, seed=study.seed, device=device, progress=progress, **options)
-            fits |= {f"{name}-at-{seconds:g}s": one for seconds, one in fits[name].snapshots.items()}
+            fits |= {snapshot_name(name, seconds): one for seconds, one in fits[name].snapshots.items()}
         except KeyboardInterrupt:
             if not fits:
                 raise
@@ -314,4 +332,4 @@ def _sentence(error: ValidationError) -> InputError:
             expected = detail["msg"].removeprefix("Input should be ").replace("greater than or equal to", "a number >=")
             expected = expected.replace("greater than", "a number >").replace("less than", "a number <")
             fault = f"received {received!r}; expected {expected}"
-    return InputError(f"{'.'.join(place)}: {fault}")
+    return InputError(f"{'.'.join(place)}: {fault}" if place else fault)

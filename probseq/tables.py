@@ -10,6 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from probseq.baseline import behind_counting
+from probseq.data.preparation import WHOLE_DOCUMENTS
+
 if TYPE_CHECKING:
     from probseq.data.catalog import CorpusEntry
     from probseq.data.corpus import Corpus
@@ -17,7 +20,13 @@ if TYPE_CHECKING:
     from probseq.study import Run
     from probseq.topics import TopicReading
 
+_NAMED = 3  # stop words, or lists of them, in a title
 _WIDTH = 120  # where the output is no terminal
+_HUGE = 1e9  # numbers of a fit that went astray, whose digits say nothing
+_BESIDE = {
+    "lower_bound": "by a lower bound on log p(x), at most",
+    "completion": "of every second word given the others, which is no likelihood",
+}
 
 
 def print_run(run: Run) -> None:
@@ -25,7 +34,7 @@ def print_run(run: Run) -> None:
     token = "token" if run.corpus.is_symbolic else "step"
     columns = ["rank", "model", f"nats/{token}", f"bits/{token}", "perplexity", "params", "restarts", "sec"]
     density = any(score.density for score in run.comparison.test.values())
-    title = f"{run.corpus.name}, level {run.corpus.level}: test data, smaller is better"
+    title = f"{run.corpus.name}, level {run.corpus.level}{_left_out(run)}: test data, smaller is better"
     table = _table(title, [column for column in columns if not (density and column == "perplexity")])
     for row in run.comparison.rows():
         mark = "" if row["likelihood"] == "exact" else f" ({row['likelihood']})"
@@ -45,12 +54,26 @@ def print_run(run: Run) -> None:
     for name, fit in run.fits.items():
         for problem in fit.details.get("problems", []):
             print(f"{name}: {problem}")
+    for name, words in behind_counting(run.comparison, run.counted).items():
+        print(f"{name}: {words}")
+
+
+def _left_out(run: Run) -> str:
+    """What makes these tokens others than those of the same level elsewhere."""
+    data = run.study.data
+    words = data.stop_words or []
+    said = f", without {', '.join(words[:_NAMED])}{', ...' * (len(words) > _NAMED)}" if words else ""
+    return said + (f", min_count {data.min_count}" if data.min_count else "")
+
+
+def _of_what(window: int) -> str:
+    return "whole documents" if window >= WHOLE_DOCUMENTS else f"windows of {window:,} tokens"
 
 
 def print_scores(result: dict[str, Any]) -> None:
     """What `probseq.scoring.score_file` found."""
     title = (
-        f"{result['model']}, restart {result['restart']}, {result['likelihood']}, windows of {result['window']} tokens"
+        f"{result['model']}, restart {result['restart']}, {result['likelihood']}, {_of_what(result['window'])}"
         f"{', given the document before them' if result['history'] == 'document' else ''}"
     )
     token = "token" if result["observations"] == "symbols" else "step"
@@ -65,8 +88,14 @@ def print_scores(result: dict[str, Any]) -> None:
             _number(row["bits_per_token"], 4),
         )
     _print(table)
+    if result["likelihood"] == "estimate":
+        found = (result[key] for key in ("monte_carlo_error", "drift"))
+        error, drift = ("unknown" if one is None else f"{one:.4f}" for one in found)
+        print(f"an estimate, nats/{token}: its standard error is {error}, its drift {drift}")
+    for name, nats in result["beside"].items():
+        print(f"beside it, {_BESIDE[name]}: {_number(nats, 4)} nats/{token}")
     if result["num_unknown"]:
-        print(f"{result['num_unknown']:,} tokens are not in the vocabulary; each was scored as <unk>")
+        print(f"not in the vocabulary, and scored as <unk>: {result['num_unknown']:,} {token}s")
 
 
 def print_sensitivities(found: dict[str, Sensitivity]) -> None:
@@ -112,7 +141,8 @@ def print_restarts(one: Sensitivity) -> None:
 
 def print_topics(name: str, reading: TopicReading, by: str = "relevance") -> None:
     """What `probseq.run_topics` found: a row for each topic, the most prevalent first."""
-    title = f"{name}, restart {reading.restart}: {reading.num_topics} topics, diversity {reading.diversity:.2f}"
+    number = f"{reading.num_topics} topic{'s' * (reading.num_topics != 1)}"
+    title = f"{name}, restart {reading.restart}: {number}, diversity {reading.diversity:.2f}"
     table = _table(title, ["topic", "of words", "coherence", "found again", f"words by {by}"])
     table.columns[-1].justify, table.columns[-1].no_wrap = "left", False
     others = reading.agreement.num_others
@@ -125,6 +155,7 @@ def print_topics(name: str, reading: TopicReading, by: str = "relevance") -> Non
             escape(" ".join(reading.words[by][k])),
         )
     _print(table)
+    print(*reading.notes(), sep="\n", end="\n" * bool(reading.notes()))
     if others:
         print("found again: restarts that have a topic with half of its 20 most relevant words, or more")
 
@@ -192,4 +223,6 @@ def _print(table: Table) -> None:
 
 
 def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:,.{digits}f}"
+    if value is None:
+        return "-"
+    return f"{value:,.{digits}f}" if abs(value) < _HUGE else f"{value:.3e}"

@@ -52,6 +52,18 @@ def test_restart_is_chosen_on_validation_and_reported_on_test():
     assert row["num_restarts"] == 3
 
 
+def test_what_diverged_is_ranked_last_and_said_to_have():
+    lost = Fit(Fixed([[-0.1, -0.1]] * 2), "", np.zeros((1, 2)), ["nonfinite", "nonfinite"], 0.0)
+    half = Fit(Fixed([[-0.8, -0.8]] * 2), "", np.zeros((1, 2)), ["nonfinite", "max_steps"], 0.0)
+    comparison = table(lost=lost, half=half, uniform=Uniform(2))
+    assert comparison.diverged == ["lost"]
+    assert comparison.ranking == ["uniform", "half", "lost"]
+    assert comparison.frame["rank"].tolist() == [1, 2, 3]
+    (diverged,) = comparison.notes()
+    assert diverged.startswith("every restart diverged")
+    assert diverged.endswith(": lost")
+
+
 def test_differences_are_paired_over_sequences():
     comparison = table(good=Fixed([[-1.0, -1.0]]), bad=Fixed([[-1.5, -3.0]]))
     first, second = comparison.rows()
@@ -60,6 +72,12 @@ def test_differences_are_paired_over_sequences():
     assert second["elpd_diff"] == pytest.approx(differences.sum())
     assert second["dse"] == pytest.approx(math.sqrt(5 * differences.var()))
     assert second["elpd_diff"] == pytest.approx(first["elpd"] - second["elpd"])
+    tokens = comparison.test["bad"].num_tokens[[0, 1, 1, 2, 3]]
+    rest = differences - differences.sum() / tokens.sum() * tokens
+    error = math.sqrt(rest @ rest) / tokens.sum()
+    assert comparison.lead("bad") == pytest.approx((differences.sum() / tokens.sum(), error))
+    assert second["nats_per_token_dse"] == pytest.approx(error)
+    assert second["nats_per_token_se"] == pytest.approx(comparison.test["bad"].nats_per_token_se[0])
 
 
 def test_impossible_sequences_give_infinities_never_nan():
@@ -141,6 +159,7 @@ def test_rows_are_json_with_the_columns_and_more():
     rows = table(a=Fixed([[-1.0, -INF]], "lower bound"), b=Uniform(2)).rows()
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
     more = ["restart_nats_per_token", "validation_nats_per_token", "monte_carlo_error", "drift"]
+    more += ["nats_per_token_se", "nats_per_token_dse"]
     assert list(rows[0]) == [*COLUMNS, *more]
 
 

@@ -240,6 +240,12 @@ def test_bad_requests_are_refused(case):
         one.sample(1, 0)
 
 
+def test_one_restart_remembers_the_vocabulary_of_all(case):
+    model = case.model()
+    model.vocabulary = "a digest"
+    assert model.select(0).vocabulary == "a digest"
+
+
 def test_fitting_nothing_is_refused(case):
     empty = ps.Sequences(case.kind.points[:0].numpy(), np.zeros(1, np.int64))
     with pytest.raises(ps.InputError, match=r"no sequences|at least one sequence|empty"):

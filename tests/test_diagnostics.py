@@ -82,6 +82,24 @@ def test_the_gradient_of_the_loss_is_a_difference_of_losses(name):
         assert np.linalg.norm(gradient) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("positions", ["rotary", "learned", "sinusoidal"])
+def test_the_gradient_of_a_transformer_is_the_jacobian_of_its_blocks(positions):
+    torch.manual_seed(0)
+    net, data = ps.Transformer(3, 2, 2, 8, 16, positions=positions).double().eval(), batch(1)
+    found = diagnostics.state_gradient(net, data)
+    code, turn = net._code(torch.cat([net.begin(1), data.values], dim=1), 0)
+
+    def last(x):
+        for block in net.blocks:
+            x, _ = block(x, turn, None)
+        return net.norm(x)[0, -1]
+
+    jacobian = torch.autograd.functional.jacobian(last, code)[:, 0]  # (E, T + 1, E)
+    for distance, norm in zip(found.distance, found.values[0], strict=True):
+        expected = torch.linalg.matrix_norm(jacobian[:, 6 - distance], ord=2)
+        assert norm == pytest.approx(expected.item(), rel=1e-9)
+
+
 def test_a_transformer_sees_no_further_than_its_layers_reach():
     short = ps.Transformer(3, num_layers=1, num_heads=2, embed_dim=8, context=3).double()
     values = diagnostics.state_gradient(short, batch(length=8)).values
@@ -99,6 +117,45 @@ def test_the_spectral_radius_is_that_of_the_weights():
     assert diagnostics.spectral_radius(net)["candidate"] == pytest.approx(0.9)
     assert set(diagnostics.spectral_radius(model("update-gate"))) == {"update", "candidate"}
     assert diagnostics.recurrent_eigenvalues(model("rnn-2"), layer=1)["candidate"].shape == (3,)
+
+
+def test_a_largest_singular_value_below_1_makes_gradients_vanish_and_a_radius_below_1_does_not():
+    torch.manual_seed(0)
+    net = ps.RNN(3, hidden_dim=4).double()
+    with torch.no_grad():
+        net.cells.weight_hh_l0.mul_(0.8 / torch.linalg.matrix_norm(net.cells.weight_hh_l0, ord=2))
+    found = diagnostics.state_gradient(net, batch(3, 20))
+    assert (found.values <= 0.8 ** np.arange(20) + 1e-12).all()
+    net = ps.RNN(3, hidden_dim=2).double()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.zero_()
+        net.cells.weight_hh_l0.copy_(torch.tensor([[2.0, -2.0], [2.0, -2.0]]))
+        net.cells.bias_ih_l0.copy_(torch.tensor([2.0, 10.0]))
+        net.cells.weight_ih_l0[:, 3] = torch.tensor([-2.0, 0.0])  # begin
+    assert diagnostics.spectral_radius(net)["candidate"] < 1e-6
+    assert diagnostics.state_gradient(net, ps.Sequences.from_list([[0] * 20]).batch()).factor > 1.5
+
+
+def test_the_update_block_of_a_gru_has_the_sign_of_the_formula():
+    """At a state of 0 the logit of G has the Jacobian W_uh."""
+    net, h = model("gru").nets[0], torch.zeros(1, 4, dtype=torch.float64, requires_grad=True)
+    _, gates = net.step(net.weights(0), torch.zeros(1, 4, dtype=torch.float64), (h,))
+    logit = torch.logit(gates["update"])[0]
+    jacobian = torch.stack([torch.autograd.grad(one, h, retain_graph=True)[0][0] for one in logit])
+    expected = np.sort_complex(torch.linalg.eigvals(jacobian).numpy())
+    np.testing.assert_allclose(np.sort_complex(diagnostics.recurrent_eigenvalues(net)["update"]), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["gru", "transformer"])
+def test_a_network_in_training_is_looked_at_without_dropout_and_stays_in_training(name):
+    net = model(name).nets[0]
+    expected = [diagnostics.state_gradient(net, batch()).values, diagnostics.input_gradient(net, batch()).values]
+    net.drop = torch.nn.Dropout(0.5)
+    net.train()
+    found = [diagnostics.state_gradient(net, batch()).values, diagnostics.input_gradient(net, batch()).values]
+    assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
+    assert all(module.training for module in net.modules())
 
 
 def test_each_block_of_weights_has_the_name_of_its_gate():
@@ -176,11 +233,35 @@ def test_pairs_do_not_cross_the_ends_of_sequences():
     assert diagnostics.mutual_information(data, [1]).mean[0] == pytest.approx(math.log(2), abs=0.02)
     with pytest.raises(ps.InputError, match="no sequence has two symbols at distance 2; the longest has 2"):
         diagnostics.mutual_information(data, [2])
+    with pytest.raises(ps.InputError, match=r"distances is 2; expected several, for example range\(1, 50\)"):
+        diagnostics.mutual_information(data, 2)
+
+
+def test_pairs_count_as_often_as_their_sequence_and_those_with_a_missing_symbol_not():
+    rows = [[0, 1, 1, 0], [1, 0, 2]]
+    data = ps.Sequences.from_list(rows, weights=[1.0, 3.0])
+    copies = ps.Sequences.from_list([rows[0], *[rows[1]] * 3])
+    found, expected = (diagnostics.mutual_information(one, [1, 2]).values for one in (data, copies))
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    hidden = [np.array([False, False, True, False]), np.zeros(3, dtype=bool)]
+    missing = ps.Sequences.from_list(rows, missing=hidden)
+    seen = ps.Sequences.from_list([[0, 1], [1, 0], [0, 2]])
+    found, expected = (diagnostics.mutual_information(one, [1]).values for one in (missing, seen))
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    gone = ps.Sequences.from_list([[0, 1, 0, 1]], missing=[np.array([True, False, False, False])])
+    with pytest.raises(ps.InputError, match="no two symbols at distance 3 are both there"):
+        diagnostics.mutual_information(gone, [3])
+
+
+def test_a_large_vocabulary_needs_no_table():
+    values = np.random.default_rng(0).integers(0, 10**6, (3, 50))
+    assert np.isfinite(diagnostics.mutual_information(ps.Sequences.from_list(values), [1]).values).all()
 
 
 @pytest.mark.parametrize(
     ("ask", "sentence"),
     [
+        (lambda: diagnostics.mutual_information([[0, 1]], [1]), "data holds a list; expected Sequences"),
         (lambda: diagnostics.state_gradient(chain(), batch()), "expected a network, or a model of one; received HMM"),
         (lambda: diagnostics.input_gradient(model("rnn"), batch(length=1)), "sequences of one length, 2 or more"),
         (

@@ -12,7 +12,7 @@ from fixed_model import Fixed
 import probseq as ps
 from probseq.data.sequences import Sequences
 from probseq.errors import InputError
-from probseq.evaluate import evaluate, standard_error_of_sum
+from probseq.evaluate import evaluate, standard_error_of_rate, standard_error_of_sum
 from probseq.ops.particles import Estimate
 
 INF = math.inf
@@ -45,7 +45,7 @@ def test_numbers_per_token_by_hand():
 def test_a_weight_is_a_number_of_repeats():
     weighted = evaluate(Fixed([[-1.0, -3.0]]), ragged(weights=[1, 2, 1, 1, 3]))
     repeated = evaluate(Fixed([[-1.0, -3.0]]), ragged()[[0, 1, 1, 2, 3, 4, 4, 4]])
-    for name in ("elpd", "se", "nats_per_token"):
+    for name in ("elpd", "se", "nats_per_token", "nats_per_token_se"):
         np.testing.assert_allclose(getattr(weighted, name), getattr(repeated, name), rtol=1e-14)
 
 
@@ -59,6 +59,26 @@ def test_standard_error_covers_the_sum():
     draws = rng.gamma(2.0, size=(4000, 50))
     claimed = np.mean([standard_error_of_sum(one, np.ones(50)) for one in draws])
     assert claimed == pytest.approx(draws.sum(axis=1).std(), rel=0.05)
+
+
+def test_error_of_a_rate_covers_the_rate_whatever_the_lengths():
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(60, 160, size=(2000, 40))
+    values = lengths * rng.normal(-3.0, 0.1, size=lengths.shape)
+    ones = np.ones(40)
+    claimed = np.mean([standard_error_of_rate(v, n, ones) for v, n in zip(values, lengths, strict=True)])
+    rates = values.sum(axis=1) / lengths.sum(axis=1)
+    assert claimed == pytest.approx(rates.std(), rel=0.05)
+    by_sum = np.mean([standard_error_of_sum(v, ones) / n.sum() for v, n in zip(values, lengths, strict=True)])
+    assert by_sum > 5 * claimed
+
+
+def test_error_of_a_rate_is_that_of_the_sum_where_lengths_are_equal():
+    values, weights = np.array([-3.0, -1.0, -7.5, -2.0]), np.array([1.0, 2.0, 1.0, 3.0])
+    error = standard_error_of_rate(values, np.full(4, 6), weights)
+    assert error == pytest.approx(standard_error_of_sum(values, weights) / (7 * 6), rel=1e-12)
+    assert math.isnan(standard_error_of_rate(values[:1], np.array([6]), weights[:1]))
+    assert standard_error_of_rate(np.array([-1.0, -INF]), np.array([1, 2]), np.ones(2)) == INF
 
 
 def test_a_bound_has_no_perplexity():
@@ -138,11 +158,16 @@ def test_modes_are_restored_after_an_error():
 
 
 class _Estimate(Fixed):
+    """Two replicates, a tenth of the length above and below."""
+
     drift = 0.001
+    in_common = False  # whether all sequences share random numbers
 
     def estimate(self, batch):
         lengths = batch.lengths.expand(self.num_restarts, -1)
-        return Estimate(self.token_log_prob(batch) / 2, lengths / 10, lengths * self.drift)
+        terms, side = self.token_log_prob(batch) / 2, torch.tensor([-1.0, 1.0])[:, None]
+        replicates = terms.sum(dim=-1)[:, None] + side * lengths[:, None] / 10
+        return Estimate(terms, lengths / 10, lengths * self.drift, replicates, batch.index * (not self.in_common))
 
 
 def test_an_estimate_carries_its_monte_carlo_error_and_its_drift():
@@ -151,10 +176,33 @@ def test_an_estimate_carries_its_monte_carlo_error_and_its_drift():
     np.testing.assert_allclose(score.standard_error, [[0.1, 0.3, 0.2, 0.5, 0.3]])
     expected = math.sqrt(0.1**2 + 0.6**2 + 0.2**2 + 0.5**2 + 0.3**2) / 17
     assert score.monte_carlo_error[0] == pytest.approx(expected)
+    assert score.elpd_error[0] == pytest.approx(17 * expected)
     assert score.drift_per_token[0] == pytest.approx(0.001)
     for number in ("monte_carlo_error", "drift_per_token"):
         assert np.isnan(getattr(evaluate(Fixed([[-1.0, -1.0]], "estimate"), ragged()), number)[0])  # not offered
         assert getattr(evaluate(Fixed([[-1.0, -1.0]]), ragged()), number)[0] == 0
+
+
+def test_sequences_that_share_random_numbers_deviate_together():
+    model = _Estimate([[-1.0, -1.0]], "estimate")
+    model.in_common = True
+    score = evaluate(model, ragged(weights=[1, 2, 1, 1, 1]), max_tokens=4)  # batch by batch
+    assert score.monte_carlo_error[0] == pytest.approx((0.1 + 0.6 + 0.2 + 0.5 + 0.3) / 17)
+
+
+def test_the_error_of_a_lone_replicate_is_unknown_and_of_a_lost_one_infinite():
+    class Replicates(_Estimate):
+        def estimate(self, batch):
+            found = super().estimate(batch)
+            return found._replace(replicates=self.change(found.replicates))
+
+    model = Replicates([[-1.0, -1.0]], "estimate")
+    for model.change, error in (
+        (lambda each: each[:, :1], math.nan),
+        (lambda each: each.index_fill(1, torch.tensor([0]), -INF), INF),
+        (lambda each: torch.full_like(each, -INF), 0.0),  # impossible, and that for certain
+    ):
+        np.testing.assert_equal(evaluate(model, ragged()).elpd_error, [error])
 
 
 def test_a_large_drift_is_warned_of():

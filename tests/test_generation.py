@@ -66,25 +66,36 @@ def test_symbols_are_drawn_as_often_as_the_tempered_model_says(case):
 
 
 def log_probs(num_symbols):
-    return st.lists(st.floats(-6, 0), min_size=num_symbols, max_size=num_symbols).map(
-        lambda row: torch.tensor([row], dtype=torch.float64).log_softmax(dim=-1)
+    """Log-probabilities without ties."""
+    return st.lists(st.integers(0, 60), min_size=num_symbols, max_size=num_symbols, unique=True).map(
+        lambda row: torch.tensor([row], dtype=torch.float64).div(10).log_softmax(dim=-1)
     )
 
 
-@given(log_probs(6), st.floats(0.2, 3), st.integers(1, 7), st.floats(0.05, 1))
+@given(log_probs(6), st.floats(0.2, 3), st.integers(1, 7), st.one_of(st.just(1.0), st.floats(0.05, 0.95)))
 def test_what_may_be_drawn_is_the_most_probable_part(log_prob, temperature, top_k, top_p):
     """By sorting: the `top_k` best, and of these the fewest that reach `top_p`, in the proportions they had."""
     full = (log_prob / temperature).softmax(dim=-1)[0].numpy()
     ranked = sorted(range(6), key=lambda v: -full[v])[:top_k]
     kept, total = [], 0.0
     for v in ranked:
-        if total < top_p * (1 - 1e-12):
+        if total < top_p or top_p == 1:
             kept.append(v)
         total += full[v] / full[ranked].sum()
     probs = Choice(temperature, top_k, top_p).probs(log_prob)[0].numpy()
-    if abs(sorted(full)[-2] - sorted(full)[-1]) > 1e-9 and len(set(full.round(9))) == 6:  # no ties
-        assert set(np.flatnonzero(probs)) == set(kept)
-        np.testing.assert_allclose(probs[kept] / probs.sum(), full[kept] / full[kept].sum(), atol=1e-12)
+    assert set(np.flatnonzero(probs)) == set(kept)
+    np.testing.assert_allclose(probs[kept] / probs.sum(), full[kept] / full[kept].sum(), atol=1e-12)
+
+
+def test_a_share_of_1_leaves_every_symbol():
+    log_prob = torch.randn(20, 5000, generator=seeded()).mul(3).log_softmax(dim=-1)
+    assert (Choice(top_p=1.0).probs(log_prob) > 0).all()
+
+
+@pytest.mark.parametrize("temperature", [1e-30, 1e-40, 5e-324])
+def test_almost_no_temperature_is_none(temperature):
+    log_prob = torch.tensor([[0.2, 0.5, 0.3], [0.5, 0.5, 0.0]]).log()
+    assert Choice(temperature).probs(log_prob).tolist() == [[0, 1, 0], [0.5, 0.5, 0]]
 
 
 def test_temperature_0_takes_the_most_probable_symbol():
@@ -106,6 +117,32 @@ def test_a_stop_symbol_is_the_last_of_its_sequence():
         assert stopped or len(one) == 8
     np.testing.assert_allclose(drawn.log_prob, -(drawn.sequences.lengths - 2) * math.log(4))
     assert abs(drawn.stopped.mean() - (1 - 0.5**6)) < 0.03
+
+
+@pytest.mark.parametrize("stop", [1, np.uint8(1), np.array([1]), torch.tensor(1), torch.tensor([1]), {1}, iter([1])])
+def test_a_stop_symbol_may_be_any_whole_number(stop):
+    drawn = ps.generate(ps.Uniform(3), stop=stop, max_length=200, generator=seeded())
+    assert drawn.sequences[0][-1] == 1
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: ps.GRU(3, 4),
+        lambda: ps.Transformer(3, 1, 1, 4, 16),
+        lambda: ps.Transformer(3, 1, 1, 4, 16, positions="learned"),
+    ],
+)
+def test_a_long_prefix_is_read_in_pieces(build, monkeypatch):
+    net, prefix = build().double().eval(), np.random.default_rng(0).integers(0, 3, 50)
+    model, sizes, forward = ps.Autoregressive([net]), [], net.forward
+    whole = model.state_after(torch.from_numpy(prefix)[None])
+    monkeypatch.setattr(net, "piece", lambda num: 16)
+    monkeypatch.setattr(net, "forward", lambda x, state=None: sizes.append(x.shape[1]) or forward(x, state))
+    with torch.no_grad():
+        parts = model.state_after(torch.from_numpy(prefix)[None])
+    assert max(sizes) == 16
+    torch.testing.assert_close(model.next_log_prob(parts), model.next_log_prob(whole), atol=1e-12, rtol=0)
 
 
 def test_the_stream_is_what_is_generated_and_ends_with_the_last_sequence():
@@ -153,7 +190,12 @@ IMPOSSIBLE = ps.HMM.from_parameters([1, 0], [[1, 0], [0, 1]], [[1, 0], [0, 1]])
         (lambda: ps.generate(ps.Uniform(3), stop=3), "stop is the symbol 3; expected 0 to 2"),
         (lambda: ps.generate(ps.Uniform(3), [0, 5]), "the prefix does not fit"),
         (lambda: ps.generate(ps.Uniform(3), [0, 1], max_length=1), "at least as long as the prefix"),
-        (lambda: ps.generate(ps.Uniform(3), num_sequences=0), "at least one sequence"),
+        (lambda: ps.generate(ps.Uniform(3), num_sequences=0), "num_sequences is 0; expected 1 or more"),
+        (lambda: ps.generate(ps.Uniform(3), "ab"), "the prefix does not fit: it is 'ab'; expected symbols"),
+        (lambda: ps.generate(ps.Uniform(3), np.array(1)), r"the prefix does not fit: it is array.1.; expected symbols"),
+        (lambda: ps.generate(ps.Uniform(3), stop="."), "stop is '.'; expected a whole number"),
+        (lambda: ps.generate(ps.Uniform(3), stop=-1), "stop is -1; expected 0 or more"),
+        (lambda: IMPOSSIBLE.sample(1, 3, prefix=[0, 1]), "the prefix has probability 0"),
         (lambda: ps.generate(ps.HMM(2, ps.emissions.Categorical(3), num_restarts=2)), "has 2 restarts; select one"),
         (lambda: ps.generate("gru"), "received a str to generate from"),
         (lambda: ps.generate(IMPOSSIBLE, [0, 1]), "the prefix has probability 0"),

@@ -130,7 +130,8 @@ def test_an_estimate_has_no_error_where_history_is_carried():
 
         def estimate(self, batch):
             one = torch.ones(1, len(batch.values))
-            return particles.Estimate(self.token_log_prob(batch), one, torch.zeros_like(one))
+            terms, sides = self.token_log_prob(batch), torch.tensor([[[-1.0], [1.0]]])
+            return particles.Estimate(terms, one, torch.zeros_like(one), sides, batch.index)
 
     whole = ps.Sequences.from_list([[0, 1, 0, 1]])
     assert ps.evaluate(Estimate(2), whole).monte_carlo_error[0] == 0.25

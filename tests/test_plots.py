@@ -82,7 +82,7 @@ def test_ranking_shows_the_chosen_value_and_every_other_restart(comparison: Comp
     assert expected <= points(figure, "o")
     best = comparison.ranking[0]
     bits = comparison.test[best].bits_per_token[comparison.chosen[best]]
-    error = comparison.test[best].se[comparison.chosen[best]] / comparison.test[best].total_tokens / math.log(2)
+    error = comparison.test[best].nats_per_token_se[comparison.chosen[best]] / math.log(2)
     assert f"{bits:.3f} ± {error:.3f}" in texts(figure)
 
 

@@ -61,6 +61,17 @@ def test_final_values_are_in_order_and_full_where_the_best_was_found() -> None:
     assert axes.get_ylabel() == "bits per token"
 
 
+@pytest.mark.parametrize("count", [2, 3, 20])
+def test_the_axis_of_restarts_begins_with_the_first_and_ends_with_the_last(count: int) -> None:
+    several = {"hmm": found([1.0 + 0.1 * r for r in range(count)])}
+    for figure in (plots.plot_final_values(several), plots.plot_best_of(several)):
+        (axes,) = figure.axes
+        low, high = axes.get_xlim()
+        assert 0 < low < 1
+        assert count < high < count + 1
+        assert all(float(tick).is_integer() for tick in axes.get_xticks())
+
+
 def test_equal_values_do_not_look_like_a_spread() -> None:
     low, high = plots.plot_final_values({"hmm": found([1.0, 1.0 + 1e-9])}).axes[0].get_ylim()
     assert high - low == pytest.approx(4e-3 / BITS)

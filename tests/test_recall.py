@@ -61,6 +61,30 @@ def test_scores_are_those_of_the_answers_after_the_prompts():
         assert (found.correct[:, i] == (terms.argmax(axis=1) == 0)).all()
 
 
+def test_a_model_in_training_answers_without_dropout_and_stays_in_training():
+    model = ps.Autoregressive.from_seed(lambda: ps.GRU(4, hidden_dim=5, dropout=0.5))
+    questions = ask("brackets", ps.load_corpus("brackets", num_sequences=20, length=8).test)
+    expected = recall(model.eval(), questions)
+    assert np.array_equal(recall(model.train(), questions).log_prob, expected.log_prob)
+    assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("task", "row"),
+    [
+        ("agreement", [0, 1, 17]),  # ends with a preposition
+        ("copy", [0, 1]),
+        ("copy", [4, 4, 4, 5, 4, 4, 4]),  # no letters
+        ("copy", [0, 1, 2, 5, 0, 1, 3]),
+        ("parity", [0, 1, 1]),
+        ("parity", [5, 2, 3]),
+    ],
+)
+def test_nothing_is_asked_about_other_data(task, row):
+    with pytest.raises(ps.InputError, match=f"nothing can be asked about {task} in these sequences"):
+        ask(task, ps.Sequences.from_list([row]))
+
+
 def test_a_model_that_finds_nothing_possible_guesses():
     impossible = Fixed([[-np.inf, -np.inf]])
     questions = Questions(ps.Sequences.from_list([[0]]), np.array([[1, 0]]), np.array([1]))

@@ -9,7 +9,7 @@ from commands import fails, succeeds
 import probseq as ps
 from probseq.checkpoint import load_model
 from probseq.data.vocabulary import Vocabulary
-from probseq.sampling import sample_text, stream_text
+from probseq.sampling import prefix_notes, sample_text, stream_text
 
 TEXT = "the cat sat on the mat. a bat é sat. "
 LEVELS = ("char", "letters", "byte", "word", "symbol")
@@ -39,6 +39,15 @@ def test_a_letter_of_two_bytes_is_printed_when_it_is_whole():
     ps.fit_counts(model, ps.Sequences.from_list([vocabulary.encode("é" * 300)]))
     pieces = [piece.text for piece in stream_text(model, vocabulary, length=7, temperature=0)]
     assert pieces == ["", "", "é", "", "é", "", "é", "", "\ufffd"]  # the last one was cut
+
+
+@pytest.mark.parametrize("level", ["char", "word", "byte"])
+def test_a_long_stream_decodes_each_symbol_once(level, monkeypatch):
+    model, vocabulary = model_of(level)
+    sizes, decode = [0], Vocabulary.decode
+    monkeypatch.setattr(Vocabulary, "decode", lambda self, ids: sizes.append(len(ids)) or decode(self, ids))
+    assert sum(piece.num_tokens for piece in stream_text(model, vocabulary, length=50)) == 50
+    assert max(sizes) <= 2
 
 
 def test_a_typed_symbol_ends_a_text():
@@ -78,9 +87,21 @@ def test_the_command_gives_log_probabilities_as_json(folder):
         assert one["log_prob_nats"] == pytest.approx(float(terms.sum()), rel=1e-5)
 
 
+def test_what_becomes_of_a_prefix_is_said(folder):
+    vocabulary = load_model(folder).vocabulary
+    assert prefix_notes("the cat", vocabulary) == []
+    assert prefix_notes("the 7#", vocabulary) == [
+        "not in the vocabulary, and read as <unk>: 2 of the 6 symbols of the prefix"
+    ]
+    words = Vocabulary.build([TEXT], "word", min_count=1, stop_words=["the", "on"])
+    (note,) = prefix_notes("the cat on", words)
+    assert note == "left out of the prefix, because the model was fitted without stop words: 2 of 3"
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (("--stop", "#"), "received --stop '#', which is not in the vocabulary"),
         (("--stream", "--num", 2), "received --stream with --num 2"),
         (("--stream", "--format", "json"), "it prints one text, as it is"),
         (("--temperature", -1), "temperature is -1"),

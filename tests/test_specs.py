@@ -12,6 +12,8 @@ from probseq.inference.em import em
 from probseq.models.hmm import HMM
 from probseq.models.posterior_hmm import PosteriorHMM
 from probseq.specs import KINDS
+from probseq.specs.base import EmissionSpec
+from probseq.specs.networks import NetworkSpec
 
 SYMBOLS = Sequences.from_list([[0, 1, 2], [1, 0]])
 VECTORS = Sequences.from_list([np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])])
@@ -48,6 +50,43 @@ def test_settings_of_a_family_reach_it():
     assert mixture.num_components == 4
     assert build("hmm", corpus(SYMBOLS), num_states=2, emission_concentration=1.5).emission.concentration == 1.5
     assert build("hmm", corpus(VECTORS), num_states=2, sticky=2.0, start="kmeans").sticky == 2.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("rnn", {"hidden_dim": 3, "num_layers": 2, "embed_dim": 4, "dropout": 0.1}),
+        ("update-gate", {"hidden_dim": 3, "num_layers": 2, "embed_dim": 4, "dropout": 0.1}),
+        ("gru", {"hidden_dim": 3, "num_layers": 2, "embed_dim": 4, "dropout": 0.1, "reset": "before"}),
+        ("lstm", {"hidden_dim": 3, "num_layers": 2, "embed_dim": 4, "dropout": 0.1}),
+        (
+            "transformer",
+            {"num_layers": 1, "num_heads": 2, "embed_dim": 8, "context": 6, "dropout": 0.1}
+            | {"positions": "learned", "tied": False, "stride": 2},
+        ),
+    ],
+)
+def test_settings_of_a_network_reach_it(kind, settings):
+    config = build(kind, corpus(SYMBOLS), **settings).config()["network"]
+    assert {**config, **settings} == config
+    family = {"kind", "emission", "covariance", "covariance_strength", "num_components", "emission_concentration"}
+    assert set(KINDS[kind].model_fields) - set(NetworkSpec.model_fields) - family <= set(settings)
+
+
+def test_settings_of_training_reach_the_fit(monkeypatch, tmp_path):
+    settings = {"num_steps": 7, "num_tokens": 90, "seconds": 5.0, "snapshots": [2.0], "batch_size": 3, "accumulate": 2}
+    settings |= {"learning_rate": 0.5, "weight_decay": 0.2, "warmup_steps": 4, "schedule": "constant", "patience": 3}
+    settings |= {"clip_norm": 0.7, "precision": "bfloat16", "eval_every": 9}
+    shape = set(EmissionSpec.model_fields) | {"dropout", "num_restarts"}
+    assert set(NetworkSpec.model_fields) - shape == set(settings)
+    seen = {}
+    monkeypatch.setattr("probseq.specs.networks.fit_gradient", lambda *_, **options: seen.update(options))
+    spec = KINDS["gru"](kind="gru", **settings)
+    spec.fit(
+        spec.build(corpus(SYMBOLS), seed=4), corpus(SYMBOLS), seed=4, device="cpu", progress=False, checkpoint=tmp_path
+    )
+    expected = {**settings, "seed": 4, "checkpoint": tmp_path, "metrics": tmp_path / "metrics.jsonl", "resume": False}
+    assert {**seen, **expected} == seen
 
 
 def test_a_corpus_may_have_a_family_of_its_own():
@@ -158,7 +197,14 @@ def test_settings_of_a_topic_model_reach_it():
 
 
 def test_settings_of_topics_and_syntax_reach_the_model():
-    settings = {"num_topics": 2, "num_classes": 3, "num_restarts": 3, "gamma": 0.3, "eta": 0.2, "num_particles": 5}
+    settings = {
+        "num_topics": 2,
+        "num_classes": 3,
+        "num_restarts": 3,
+        "transition_concentration": 0.3,
+        "eta": 0.2,
+        "num_particles": 5,
+    }
     spec = KINDS["syntax-topics"](kind="syntax-topics", num_steps=2, start="random", **settings)
     model = spec.build(corpus(SYMBOLS), seed=4)
     assert {**model.config(), **settings, "seed": 4, "start": "random", "num_symbols": 3} == model.config()

@@ -12,7 +12,7 @@ from fake_run import fake_corpus
 from probseq.data.vocabulary import Vocabulary
 from probseq.errors import InputError
 from probseq.models.hmm import HMM
-from probseq.study import make_study, preset, presets, read_study, run_study
+from probseq.study import make_study, preset, presets, read_study, run_study, snapshot_name
 
 DATA = {"corpus": "casino", "num_sequences": 40, "length": 20, "window": 10}
 MODELS = {
@@ -193,6 +193,18 @@ def test_samples_have_the_promised_length(finished):
 def test_seconds_alone_are_a_budget():
     study = tiny(models={"hmm": {"kind": "hmm", "num_states": 2, "num_restarts": 1, "tol": 0, "seconds": 0.2}})
     assert run_study(study, progress=False).fits["hmm"].stop_reason == ["max_seconds"]
+
+
+def test_a_snapshot_is_called_by_its_seconds():
+    assert [snapshot_name("gru", seconds) for seconds in (60.0, 0.5, 1e6, 1e9)] == [
+        "gru-at-60s", "gru-at-0.5s", "gru-at-1000000s", "gru-at-1000000000s",
+    ]  # fmt: skip
+
+
+def test_a_model_called_like_a_snapshot_is_refused():
+    gru = {"kind": "gru", "hidden_dim": 4, "seconds": 90, "snapshots": [60]}
+    with pytest.raises(InputError, match=r"^the snapshot of gru is called gru-at-60s, like a model"):
+        make_study({"data": {"corpus": "dyck"}, "models": {"gru": gru, "gru-at-60s": {"kind": "unigram"}}})
 
 
 def test_out_that_exists_is_refused_before_any_work(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -14,17 +15,23 @@ from probseq.errors import InputError
 
 
 class _Group(TyperGroup):
-    """A bad input is one sentence on stderr and exit code 2."""
+    """A bad input is one sentence on stderr and exit code 2; a warning is one line there."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _print_warning
+                return super().invoke(ctx)
         except InputError as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             typer.echo("interrupted; nothing was written", err=True)
             raise typer.Exit(fitting.INTERRUPTED) from None
+
+
+def _print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    typer.echo(f"warning: {' '.join(str(message).split())}", err=True)
 
 
 app = typer.Typer(name="probseq", cls=_Group, no_args_is_help=True, pretty_exceptions_enable=False)

@@ -83,8 +83,8 @@ def sample(
     streaming: Annotated[bool, typer.Option("--stream", help="Print one text as it is drawn.")] = False,
     output: Annotated[str, typer.Option("--format", help="table, or json: with log-probabilities.")] = "table",
 ) -> None:
-    """Draw text from a model, one a line; or series of vectors, as a table with a line for each step."""
-    from probseq.sampling import sample_text, sample_vectors, stream_text
+    """Draw texts from a model, each begun on a line of its own; or series of vectors, with a line for each step."""
+    from probseq.sampling import prefix_notes, sample_text, sample_vectors, stream_text
     from probseq.scoring import open_fitted
 
     check_format(output)
@@ -96,6 +96,8 @@ def sample(
         return
     options: dict[str, Any] = {"length": length, "prefix": prefix, "seed": seed, "stop": stop}
     options |= {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    for note in prefix_notes(prefix, fitted.vocabulary):
+        typer.echo(note, err=True)
     if streaming:
         check_streaming(num, output)
         for piece in stream_text(fitted.model, fitted.vocabulary, **options):
@@ -254,6 +256,7 @@ def topics(
 ) -> None:
     """What the topics of an LDA are about, how coherent they are, and which of them other restarts find again."""
     from probseq.checkpoint import plain
+    from probseq.run_folder import check_free
     from probseq.run_topics import open_topics, to_plain, write_topics
     from probseq.tables import print_topics
     from probseq.topics.words import MEASURES
@@ -261,6 +264,8 @@ def topics(
     check_format(output)
     if by not in MEASURES:
         raise unknown("measure of words", by, MEASURES)
+    if out is not None:
+        check_free(out)
     name, reading = open_topics(source, model, restart, data, num_words=num_words, column=column, id_column=id_column)
     if output == "json":
         typer.echo(json.dumps(plain(to_plain(name, reading)), indent=2))

@@ -31,7 +31,8 @@ from probseq.errors import InputError, unknown
 if TYPE_CHECKING:
     from probseq.study import Study
 
-_WHOLE = 10**9  # tokens: a window that cuts no document
+_OF_TOPICS = ("lda", "syntax-topics")
+DIVERGED = 1
 INTERRUPTED = 130  # what shells report for Ctrl-C
 
 app = typer.Typer()
@@ -102,14 +103,15 @@ def compare(
         "probseq fit hmm --data series.csv --level vector --num-states 3 --set covariance=full",
         "probseq fit hmm --data earthquakes --num-states 3 --set emission=poisson",
         "probseq fit lda --data my-speeches --num-topics 20 --stop-words english,punctuation",
+        "probseq fit syntax-topics --data my-speeches --num-topics 20 --num-classes 8",
     )
 )
 def fit(
     kind: Annotated[
         str,
         typer.Argument(
-            help="uniform, unigram, cache, ngram, iid, hmm, lda, vb-hmm, svi-hmm, nuts-hmm, rnn, gru, lstm or "
-            "transformer."
+            help="uniform, unigram, cache, ngram, iid, hmm, lda, syntax-topics, vb-hmm, svi-hmm, nuts-hmm, rnn, "
+            "update-gate, gru, lstm or transformer."
         ),
     ],
     data: Annotated[str, typer.Option("--data", help="A file, a folder, or a corpus (`probseq data list`).")],
@@ -121,7 +123,8 @@ def fit(
     min_count: MinCountOption = None,
     stop_words: StopWordsOption = None,
     num_states: Annotated[int | None, typer.Option(help="Of an HMM.")] = None,
-    num_topics: Annotated[int | None, typer.Option(help="Of an LDA.")] = None,
+    num_topics: Annotated[int | None, typer.Option(help="Of a model of topics: lda or syntax-topics.")] = None,
+    num_classes: Annotated[int | None, typer.Option(help="Of syntax-topics.")] = None,
     hidden_dim: Annotated[int | None, typer.Option(help="Of a recurrent network.")] = None,
     num_restarts: Annotated[int | None, typer.Option(help="Runs from different starting points.")] = None,
     num_steps: Annotated[int | None, typer.Option(help="The budget in steps.")] = None,
@@ -137,14 +140,19 @@ def fit(
 
     A network keeps checkpoints in OUT.checkpoints until OUT is written: repeat the command with --resume if it was
     killed, and nothing is lost.
-    A model of topics (lda) is of words and of whole documents, unless --level and --window say otherwise.
+    A model of topics (lda, syntax-topics) is of words and of whole documents, unless --level and --window say
+    otherwise.
     """
     from probseq.specs import KINDS
     from probseq.study import make_study
 
     if kind not in KINDS:
         raise unknown("model kind", kind, KINDS)
-    sizes = given(num_states=num_states, num_topics=num_topics, hidden_dim=hidden_dim, num_restarts=num_restarts)
+    sizes = given(num_states=num_states, num_topics=num_topics, num_classes=num_classes)
+    sizes |= given(hidden_dim=hidden_dim, num_restarts=num_restarts)
+    for key in sizes:
+        if key not in KINDS[kind].model_fields:
+            raise InputError(f"received --{key.replace('_', '-')}, which is not of kind {kind!r}; leave it out")
     budget = given(num_steps=num_steps, seconds=seconds)
     model = {"kind": kind, **sizes, **budget, **dict(map(_setting, settings or []))}
     values: dict[str, Any] = {
@@ -164,9 +172,10 @@ def _source(data: str, kind: str = "") -> dict[str, Any]:
     The documents of a model of topics are whole texts, cut into words where they are texts.
     """
     from probseq.data.catalog import corpora
+    from probseq.data.preparation import WHOLE_DOCUMENTS
 
     entries = {entry.name: entry for entry in corpora()}
-    usual: dict[str, Any] = {"level": "word", "window": _WHOLE} if kind == "lda" else {}
+    usual: dict[str, Any] = {"level": "word", "window": WHOLE_DOCUMENTS} if kind in _OF_TOPICS else {}
     if data in entries:
         level = usual.get("level") if usual.get("level") in entries[data].levels else entries[data].level
         return {"corpus": data, **usual, "level": level}
@@ -203,8 +212,11 @@ def _run(study: Study, out: Path | None, resume: bool, tensorboard: Path | None)
         for restart, why in fit.details.get("failures", {}).items():
             typer.echo(f"{name} diverged: restart {restart}, {why}", err=True)
     typer.echo(f"report: {out / 'report.html'}\n{run.seconds:.0f} seconds in all")
+    if len(run.comparison.diverged) == len(run.fits):
+        typer.echo("every model diverged: try a smaller learning_rate", err=True)
+        raise typer.Exit(DIVERGED)
     if run.interrupted:
         typer.echo("interrupted: models that were not finished are as far as they got, or missing", err=True)
         if checkpoints.exists():
-            typer.echo(f"go on with the same command, --resume and --out {out}, once that folder is removed", err=True)
+            typer.echo(f"go on with the same command, --resume and --out {out}", err=True)
         raise typer.Exit(INTERRUPTED)

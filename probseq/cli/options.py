@@ -54,7 +54,8 @@ def given(**options: Any) -> dict[str, Any]:
 
 def preparation(unit: str | None, min_count: int | None, stop_words: str | None) -> dict[str, Any]:
     """What was given of the options that say how text becomes tokens."""
-    return given(unit=unit, min_count=min_count, stop_words=None if stop_words is None else stop_words.split(","))
+    words = None if stop_words is None else [word.strip() for word in stop_words.split(",")]
+    return given(unit=unit, min_count=min_count, stop_words=words)
 
 
 def check_format(output: str) -> None:

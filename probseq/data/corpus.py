@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probseq.data.documents import PARTS, Document, split_documents, split_positions
+from probseq.data.left_out import warn_of_absent, without_empty
 from probseq.data.paragraphs import cut_paragraphs
 from probseq.data.preparation import Preparation, encode_documents
 from probseq.data.readers import read_documents
@@ -176,11 +177,13 @@ def build_corpus(
     """Split documents into parts, encode them, and cut them into windows. One series alone is split in time.
 
     Raises:
-        InputError: fewer than three different documents, one of fewer than two tokens, or text mixed with numbers.
+        InputError: fewer than three different documents, a series of fewer than two steps, or text mixed with numbers.
     """
     if preparation.unit == "paragraph":
         documents = cut_paragraphs(documents, preparation.stop_words)
         description = f"{description} Every paragraph is a document of its own."
+    documents = without_empty(documents, preparation)
+    warn_of_absent(documents, preparation.stop_words)
     shares = " and ".join(f"{share:.0%}" for share in preparation.fractions)
     vocabulary = None
     if len(documents) == 1 and not isinstance(documents[0].content, str):
@@ -202,11 +205,14 @@ def _what_is_left(test: Sequences, vocabulary: Vocabulary | None, preparation: P
     done = []
     if preparation.min_count is not None and vocabulary is not None and vocabulary.unknown is not None:
         share = float((test.values == vocabulary.unknown).mean())
-        done.append(
-            f"Symbols seen fewer than {preparation.min_count} times in training are <unk>, {share:.1%} of test."
-        )
-    if preparation.stop_words:
-        done.append(f"{len(preparation.stop_words)} stop words were left out of every text.")
+        number = preparation.min_count
+        if number > 1:
+            done.append(f"Symbols seen fewer than {number} times in training are <unk>, {share:.1%} of test.")
+        else:
+            done.append(f"Symbols never seen in training are <unk>, {share:.1%} of test.")
+    if removed := len(preparation.stop_words):
+        what = "1 stop word was" if removed == 1 else f"{removed} stop words were"
+        done.append(f"{what} left out of every text.")
     if not done:
         return ""
     return " ".join(["", *done, "A score compares only with those of the same vocabulary on the same tokens."])

@@ -19,7 +19,8 @@ _NOUNS = ("dog", "cat", "bird", "child")
 _VERBS = ("sleeps", "runs", "waits", "sings")
 _PREPOSITIONS = ("near", "behind", "beside")
 _MORE = 0.6  # probability of another phrase between subject and verb, while the sentence may still grow
-_THE, _NOUN, FIRST_VERB, _PREPOSITION = 0, 1, 9, 17  # first ids; a noun's or verb's plural is one after its singular
+# First ids; the plural of a noun or verb is one after its singular.
+_THE, _NOUN, FIRST_VERB, FIRST_PREPOSITION = 0, 1, 9, 17
 _WORDS = " ".join(
     ["the", *(f"{one} {one}s" for one in ("dog", "cat", "bird")), "child children"]
     + [f"{one} {one[:-1]}" for one in _VERBS]
@@ -153,7 +154,7 @@ def _draw_sentences(num_sequences: int, shares: NDArray[np.float64], seed: int) 
     phrases = (rng.random(num_sequences)[:, None] >= shares.cumsum()[:-1]).sum(axis=1)
     nouns = rng.integers(2 * len(_NOUNS), size=(num_sequences, most + 1))
     tokens = np.empty((num_sequences, most + 1, 3), dtype=np.uint8)  # (preposition, the, noun) for subject and phrases
-    tokens[:, :, 0] = _PREPOSITION + rng.integers(len(_PREPOSITIONS), size=(num_sequences, most + 1))
+    tokens[:, :, 0] = FIRST_PREPOSITION + rng.integers(len(_PREPOSITIONS), size=(num_sequences, most + 1))
     tokens[:, :, 1] = _THE
     tokens[:, :, 2] = _NOUN + nouns
     verbs = FIRST_VERB + 2 * rng.integers(len(_VERBS), size=num_sequences) + nouns[:, 0] % 2
@@ -173,7 +174,7 @@ def _agreement_log_prob(data: Sequences, log_probs: NDArray[np.float64]) -> NDAr
         the, noun, third = symbols[:, 0::3], symbols[:, 1::3], symbols[:, 2::3]
         verb = third[:, -1]
         fits = (the == _THE).all(axis=1) & ((noun >= _NOUN) & (noun < FIRST_VERB)).all(axis=1)
-        fits &= (third[:, :-1] >= _PREPOSITION).all(axis=1) & (verb >= FIRST_VERB) & (verb < _PREPOSITION)
+        fits &= (third[:, :-1] >= FIRST_PREPOSITION).all(axis=1) & (verb >= FIRST_VERB) & (verb < FIRST_PREPOSITION)
         fits &= (verb - FIRST_VERB) % 2 == (noun[:, 0] - _NOUN) % 2
         log_prob[rows[fits]] = value
     return log_prob

@@ -18,6 +18,8 @@ from probseq.errors import InputError, unknown
 
 HISTORIES = ("window", "document")
 UNITS = ("document", "paragraph")
+WHOLE_DOCUMENTS = 10**9
+"""Tokens of a window that cuts no document, where a study has to name a number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,8 @@ class Preparation:
             paragraphs of a text go to the same part.
         min_count: symbols seen fewer times in train become ``<unk>``; see `Vocabulary.build`.
         stop_words: of level word: words that are left out of every text, and names of lists of such words (``english``,
-            ``punctuation``). Scores are then of the tokens that are left, and comparable with no others.
+            ``punctuation``); as one text, with commas between them. Scores are then of the tokens that are left, and
+            comparable with no others.
         end: close every document with the symbol ``<end>``.
         fractions: the shares of validation and of test, in characters.
         seed: another seed, another split.
@@ -48,7 +51,7 @@ class Preparation:
     window: int | None = 256
     unit: str = "document"
     min_count: int | None = None
-    stop_words: tuple[str, ...] = ()
+    stop_words: str | tuple[str, ...] = ()
     end: bool = False
     fractions: tuple[float, float] = (0.1, 0.1)
     seed: int = 0
@@ -94,7 +97,7 @@ def encode_documents(
         preparation: level, `min_count`, `end`.
 
     Raises:
-        InputError: text mixed with numbers, a document of fewer than two tokens, vectors of different sizes.
+        InputError: text mixed with numbers, an array of fewer than two tokens, vectors of different sizes.
     """
     texts = sum(isinstance(document.content, str) for document in documents)
     if texts == 0:
@@ -132,23 +135,14 @@ def _encode_document(vocabulary: Vocabulary, text: str, name: str) -> NDArray[An
         ids = vocabulary.encode_document(text)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
-    remedy = "remove it"
-    if len(ids) == 1 and vocabulary.end is None and not vocabulary.stop_words:
-        remedy = "remove it, or give end=True"
-    elif vocabulary.stop_words:
-        remedy = "remove it, or leave out fewer stop words"
-    elif vocabulary.level == "letters":
-        remedy = "remove it, or use level 'char'"
-    _check_length(len(ids), name, f" at level {vocabulary.level!r}", remedy)
     return ids
 
 
-def _check_length(length: int, name: str, level: str, remedy: str, what: str = "symbol") -> None:
-    if length < 2:
-        raise InputError(
-            f"{name} has {length} {what}{'s' * (length != 1)}{level}; expected at least 2, because one alone has no "
-            f"context to be predicted from: {remedy}"
-        )
+def _check_length(length: int, name: str, vectors: bool) -> None:
+    if length < 1 + vectors:
+        number = f"{length} {'step' if vectors else 'symbol'}{'s' * (length != 1)}"
+        why = "2, because one step alone has no past to be predicted from" if vectors else "1"
+        raise InputError(f"{name} has {number}; expected at least {why}: remove it")
 
 
 def _stack(documents: Sequence[Document], split: dict[str, list[int]]) -> dict[str, Sequences]:
@@ -156,7 +150,7 @@ def _stack(documents: Sequence[Document], split: dict[str, list[int]]) -> dict[s
     if any(np.issubdtype(array.dtype, np.floating) for array in arrays):
         arrays = [(array[:, None] if array.ndim == 1 else array).astype(np.float64) for array in arrays]
     for array, document in zip(arrays, documents, strict=True):
-        _check_length(len(array), document.name, "", "remove it", "step" if array.ndim == 2 else "symbol")
+        _check_length(len(array), document.name, array.ndim == 2)
         if array.shape[1:] != arrays[0].shape[1:]:
             raise InputError(
                 f"{document.name} has shape {array.shape}, the first document {arrays[0].shape}; "

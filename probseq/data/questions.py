@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from probseq.data.grammars import BRACKET_KINDS, FIRST_VERB
+from probseq.data.grammars import BRACKET_KINDS, FIRST_PREPOSITION, FIRST_VERB
 from probseq.data.recall import COPY_LENGTH, COPY_LETTERS, EVEN
 from probseq.data.sequences import Sequences
 from probseq.errors import InputError, unknown
@@ -88,11 +88,14 @@ def _brackets(row: NDArray[np.int64]) -> Iterator[Asked]:
 
 def _agreement(row: NDArray[np.int64]) -> Iterator[Asked]:
     verb = int(row[-1])
-    if verb >= FIRST_VERB:
+    if FIRST_VERB <= verb < FIRST_PREPOSITION:
         yield len(row) - 1, [verb, FIRST_VERB + (verb - FIRST_VERB ^ 1)], len(row) - 2
 
 
 def _copy(row: NDArray[np.int64]) -> Iterator[Asked]:
+    word = row[-COPY_LENGTH:]
+    if len(row) < 2 * COPY_LENGTH or not np.array_equal(row[:COPY_LENGTH], word) or word.max() >= COPY_LETTERS:
+        return  # no copy
     for t in range(len(row) - COPY_LENGTH, len(row)):
         letter = int(row[t])
         yield t, [letter, *(one for one in range(COPY_LETTERS) if one != letter)], len(row) - COPY_LENGTH
@@ -100,6 +103,8 @@ def _copy(row: NDArray[np.int64]) -> Iterator[Asked]:
 
 def _parity(row: NDArray[np.int64]) -> Iterator[Asked]:
     answer = int(row[-1])
+    if answer not in (EVEN, EVEN + 1) or len(row) < 3 or (row[:-2] > 1).any():
+        return  # no answer, or not after bits
     yield len(row) - 1, [answer, EVEN + (answer - EVEN ^ 1)], len(row) - 1
 
 

@@ -167,8 +167,13 @@ class Vocabulary:
                 (which has an ``<unk>`` only if `min_count` is above 1). Meaningless at the fixed levels.
             end: add ``<end>``.
             stop_words: of level ``word``, lower-cased: words that are no symbols and are left out of every text.
+
+        Raises:
+            InputError: an unknown level, a `min_count` below 1 or so high that ``<unk>`` would be the only symbol.
         """
         check_level(level)
+        if isinstance(stop_words, str):
+            raise InputError(f"stop_words is the text {stop_words!r}; expected words, such as [{stop_words!r}]")
         removed = frozenset(stop_words)
         least = _MIN_COUNT.get(level, 1) if min_count is None else min_count
         if least < 1:
@@ -184,6 +189,12 @@ class Vocabulary:
                 level == "symbol" and UNKNOWN in counted
             )  # text in which someone has replaced rare symbols already
             symbols = seen if level == "symbol" and least == 1 and not spelled else [UNKNOWN, *seen]
+            if min_count is not None and counted and not seen:
+                most = max((n for symbol, n in counted.items() if symbol not in removed), default=0)
+                raise InputError(
+                    f"min_count is {least}, and no symbol occurs more than {most} times in the training text, so that "
+                    f"{UNKNOWN} would be the only one; expected a smaller min_count, or more text"
+                )
         return cls((*symbols, END) if end else tuple(symbols), level, tuple(removed))
 
     def __len__(self) -> int:

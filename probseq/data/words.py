@@ -50,8 +50,11 @@ def split_words(text: str) -> list[str]:
     return _WORD.findall(unicodedata.normalize("NFC", text).lower())
 
 
-def stop_words(names: Iterable[str]) -> tuple[str, ...]:
+def stop_words(names: str | Iterable[str]) -> tuple[str, ...]:
     """Lists of stop words by name (``english``, ``punctuation``), and other words as they are, as one sorted list.
+
+    Args:
+        names: of lists, and words; or one text, with commas between them.
 
     Raises:
         InputError: a name with a capital letter or a space in it, which is no token and would remove nothing.
@@ -59,12 +62,19 @@ def stop_words(names: Iterable[str]) -> tuple[str, ...]:
     Example:
         >>> len(stop_words(["english"])) > 200, stop_words(["congress"])
         (True, ('congress',))
+        >>> stop_words("congress, senate")
+        ('congress', 'senate')
     """
     found: set[str] = set()
-    for name in names:
+    for name in [one.strip() for one in names.split(",")] if isinstance(names, str) else names:
         if name not in _LISTS and split_words(name) != [name]:
             raise InputError(
                 f"the stop word {name!r} is no token; expected a lower-cased word, or a list: {', '.join(_LISTS)}"
             )
         found |= _LISTS.get(name, {name})
     return tuple(sorted(found))
+
+
+def of_no_list(words: Iterable[str]) -> list[str]:
+    """Those among stop words that stand in no list, so that somebody has named each of them."""
+    return [word for word in words if not any(word in known for known in _LISTS.values())]

@@ -12,7 +12,9 @@ from torch import Tensor
 from probseq.data.batch import Batch
 from probseq.diagnostics.fading import Fading
 from probseq.errors import InputError
-from probseq.models.autoregressive import Autoregressive, Network
+from probseq.models.autoregressive import Autoregressive
+from probseq.models.base import evaluation_mode
+from probseq.models.network import Network
 from probseq.models.recurrent import GRU, LSTM, RNN, Recurrent, UpdateGateRNN
 from probseq.models.transformer import Transformer
 
@@ -36,13 +38,8 @@ def state_gradient(model: Autoregressive | Network, batch: Batch) -> Fading:
         batch: N sequences of equal length T, at least 2. One backward pass is made for each number in h.
     """
     net, values = _prepared(model, batch)
-    inputs = torch.cat([net.begin(len(values)), net.read(values)], dim=1)
-    if isinstance(net, Recurrent):
-        states = _course(net, inputs)[1:]  # the first has only read that something begins
-        last = states[-1]
-    else:
-        leaf, last = _read_by_head(net, inputs)
-        states = [leaf]
+    with evaluation_mode(net):
+        states, last = _states(net, torch.cat([net.begin(len(values)), net.read(values)], dim=1))
     rows = [torch.autograd.grad(last[:, i].sum(), states, retain_graph=True) for i in range(last.shape[1])]
     if isinstance(net, Recurrent):
         jacobian = torch.stack([torch.stack(row, dim=1) for row in rows], dim=2)  # (N, T, S, S)
@@ -64,7 +61,8 @@ def input_gradient(model: Autoregressive | Network, batch: Batch) -> Fading:
     """
     net, values = _prepared(model, batch)
     inputs = torch.cat([net.begin(len(values)), net.read(values[:, :-1])], dim=1)
-    leaf, outputs = _with_leaf(net, inputs)
+    with evaluation_mode(net):
+        leaf, outputs = _with_leaf(net, inputs)
     loss = -net.log_prob(outputs[:, -1:], values[:, -1:])
     (gradient,) = torch.autograd.grad(loss.sum(), leaf)
     return _by_distance("norm of d loss_T / d x_t (nats)", gradient[:, 1:].double().norm(dim=-1), nearest=1)
@@ -73,7 +71,10 @@ def input_gradient(model: Autoregressive | Network, batch: Batch) -> Fading:
 def spectral_radius(model: Autoregressive | Network, layer: int = 0) -> dict[str, float]:
     """The largest modulus of an eigenvalue of W_hh, the weights from state to state, of every gate and the candidate.
 
-    Of a tanh network below 1 gradients vanish for certain; above 1 they can explode, where units do not saturate.
+    Of a tanh network whose units stay near 0, the gradient changes by this factor with every step in the long run, so
+    below 1 it vanishes and above 1 it explodes. Where units saturate, it vanishes sooner. Away from 0 the radius alone
+    promises nothing, because W_hh is multiplied with other factors at every step; it is a largest *singular value*
+    below 1 that makes gradients vanish for certain.
 
     Args:
         model: a recurrent network, or one restart of them.
@@ -83,21 +84,26 @@ def spectral_radius(model: Autoregressive | Network, layer: int = 0) -> dict[str
 
 
 def recurrent_eigenvalues(model: Autoregressive | Network, layer: int = 0) -> dict[str, NDArray[np.complex128]]:
-    """``(H,)`` the eigenvalues of each block of W_hh, see `spectral_radius`."""
+    """``(H,)`` the eigenvalues of each block of W_hh, in the signs of the cell's formula; see `spectral_radius`."""
     net = _recurrent(model)
     if not 0 <= layer < net.num_layers:
         raise InputError(f"layer is {layer}; expected 0 to {net.num_layers - 1}")
     names = next(names for kind, names in _BLOCKS.items() if isinstance(net, kind))
-    blocks = net.weights(layer).of_state.detach().double().chunk(len(names))
-    return {name: torch.linalg.eigvals(block).cpu().numpy() for name, block in zip(names, blocks, strict=True)}
+    blocks = dict(zip(names, net.weights(layer).of_state.detach().double().chunk(len(names)), strict=True))
+    if isinstance(net, GRU):
+        blocks["update"] = -blocks["update"]  # torch computes what is kept, 1 - G
+    return {name: torch.linalg.eigvals(block).cpu().numpy() for name, block in blocks.items()}
 
 
 def _prepared(model: Any, batch: Batch) -> tuple[Any, Tensor]:
     net = _network(model)
-    if batch.values.shape[1] < 2 or int(batch.lengths.min()) < batch.values.shape[1]:
-        raise InputError("expected sequences of one length, 2 or more; cut them: data.windows(50), without the rests")
     Autoregressive([net]).check_values(batch)
-    return net.eval(), batch.values
+    if batch.values.shape[1] < 2 or int(batch.lengths.min()) < batch.values.shape[1]:
+        raise InputError(
+            "expected sequences of one length, 2 or more; cut them, and leave out what is shorter: "
+            "windows = data.windows(50); windows[windows.lengths == 50].batch()"
+        )
+    return net, batch.values
 
 
 def _network(model: Any) -> Any:
@@ -114,6 +120,15 @@ def _recurrent(model: Any) -> Recurrent:
     if not isinstance(net, Recurrent):
         raise InputError(f"a {type(net).__name__} has no weights from state to state; expected a recurrent network")
     return net
+
+
+def _states(net: Any, inputs: Tensor) -> tuple[list[Tensor], Tensor]:
+    """What a later state depends on, and the last state ``(N, S)``."""
+    if isinstance(net, Recurrent):
+        states = _course(net, inputs)[1:]  # the first has only read that something begins
+        return states, states[-1]
+    leaf, last = _read_by_head(net, inputs)
+    return [leaf], last
 
 
 def _course(net: Recurrent, inputs: Tensor) -> list[Tensor]:

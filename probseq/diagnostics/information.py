@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from probseq.data.sequences import Sequences
+from probseq.data.sequences import Sequences, check_sequences
 from probseq.diagnostics.fading import Fading, Floats
 from probseq.errors import InputError, check_whole
 from probseq.models.markov import MarkovModel
@@ -57,8 +57,9 @@ def chain_information(model: MarkovModel, distances: Iterable[int]) -> Fading:
 def mutual_information(data: Sequences, distances: Iterable[int]) -> Fading:
     """The mutual information of two symbols at each distance, in nats, as counted in data.
 
-    Pairs lie inside sequences. Counts overestimate; the leading term of that (Miller and Madow) is taken off, so that
-    what is nothing comes out around 0, on both sides of it.
+    Pairs lie inside sequences, and count as often as their sequence has weight; one with a missing symbol does not
+    count. Counts overestimate; the leading term of that (Miller and Madow) is taken off, so that what is nothing comes
+    out around 0, on both sides of it.
 
     Args:
         data: symbols.
@@ -67,19 +68,21 @@ def mutual_information(data: Sequences, distances: Iterable[int]) -> Fading:
     Reference:
         G. A. Miller (1955), "Note on the bias of information estimates".
     """
+    check_sequences(data, "data")
     if not data.is_symbolic:
         raise InputError("mutual information is counted of symbols, and the data are vectors; round or bin them")
-    steps, size = _distances(distances), int(data.values.max()) + 1
+    steps, weights = _distances(distances), np.repeat(data.weights, data.lengths)
     rows = []
     for k in steps:
         inside = np.flatnonzero(np.repeat(data.offsets[1:], data.lengths) - np.arange(data.num_tokens) > k)
         if not len(inside):
             raise InputError(f"no sequence has two symbols at distance {k}; the longest has {data.lengths.max()}")
-        pairs = data.values[inside].astype(np.int64) * size + data.values[inside + k]
-        counts = np.bincount(pairs, minlength=size**2).reshape(size, size)
-        kinds = (counts > 0).sum() - (counts.any(axis=0).sum() + counts.any(axis=1).sum()) + 1
-        plain = _information(torch.from_numpy(counts / counts.sum()))
-        rows.append(float(plain) - kinds / (2 * counts.sum()))
+        pairs = np.stack([data.values[inside], data.values[inside + k]]).astype(np.int64)
+        seen = (pairs >= 0).all(axis=0) & (weights[inside] > 0)
+        if not seen.any():
+            raise InputError(f"no two symbols at distance {k} are both there; all such pairs have a missing one")
+        first, second = pairs[:, seen]
+        rows.append(_counted_information(first, second, weights[inside][seen]))
     return Fading("mutual information (nats)", steps, np.array([rows]), "baseline")
 
 
@@ -89,7 +92,20 @@ def _information(joint: Tensor) -> Tensor:
     return (torch.xlogy(joint, joint) - torch.xlogy(joint, independent)).sum(dim=(-2, -1))
 
 
+def _counted_information(first: NDArray[np.int64], second: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
+    """Of weighted pairs; only pairs that occur are counted, because a table of V x V may not fit into memory."""
+    size = int(second.max()) + 1
+    pairs, which = np.unique(first * size + second, return_inverse=True)
+    joint, total = np.bincount(which, weights), weights.sum()
+    rows, columns = np.bincount(first, weights), np.bincount(second, weights)
+    plain = joint @ np.log(joint * total / (rows[pairs // size] * columns[pairs % size])) / total
+    kinds = len(pairs) - np.count_nonzero(rows) - np.count_nonzero(columns) + 1
+    return float(plain - kinds / (2 * total))
+
+
 def _distances(distances: Iterable[int]) -> NDArray[np.int64]:
+    if not isinstance(distances, Iterable):
+        raise InputError(f"distances is {distances!r}; expected several, for example range(1, 50)")
     return np.array([check_whole("a distance", one) for one in distances], dtype=np.int64)
 
 

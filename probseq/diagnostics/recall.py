@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from probseq.data.questions import Questions
 from probseq.data.sequences import Sequences
-from probseq.models.base import SequenceModel
+from probseq.models.base import SequenceModel, evaluation_mode
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,10 +56,11 @@ def recall(model: SequenceModel, questions: Questions, max_tokens: int = 2**16) 
     ]
     data, last = Sequences.from_list(rows), np.zeros((model.num_restarts, len(rows)))
     device = getattr(model, "device", "cpu")
-    for batch in data.batches(max_tokens, device=device):
-        terms = model.token_log_prob(batch)  # (R, N, T)
-        at = (batch.lengths - 1).expand(len(terms), -1)[..., None]
-        last[:, batch.index.cpu().numpy()] = terms.gather(2, at)[..., 0].double().cpu().numpy()
+    with evaluation_mode(model):
+        for batch in data.batches(max_tokens, device=device):
+            terms = model.token_log_prob(batch)  # (R, N, T)
+            at = (batch.lengths - 1).expand(len(terms), -1)[..., None]
+            last[:, batch.index.cpu().numpy()] = terms.gather(2, at)[..., 0].double().cpu().numpy()
     scores = last.reshape(len(last), len(questions), count)
     scores[~np.isfinite(scores).any(axis=2)] = 0.0
     top = scores.max(axis=2, keepdims=True)

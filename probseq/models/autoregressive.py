@@ -136,16 +136,21 @@ class Autoregressive(Model):
         return [net(net.read(values[:, None]), memory) for net, (_, memory) in zip(self.nets, state, strict=True)]
 
     def state_after(self, values: Shaped[Tensor, "N T *D"]) -> NetworkState:
-        """One parallel pass of every network."""
+        """Every network reads all at once, or where no gradient is wanted, in pieces, so that memory does not grow."""
         after = []
         for net in self.nets:
-            outputs, memory = net(torch.cat([net.begin(len(values)), net.read(values)], dim=1))
+            inputs, memory = torch.cat([net.begin(len(values)), net.read(values)], dim=1), None
+            piece = inputs.shape[1] if torch.is_grad_enabled() else net.piece(len(inputs))
+            for begin in range(0, inputs.shape[1], piece):
+                outputs, memory = net(inputs[:, begin : begin + piece], memory)
             after.append((outputs[:, -1:], memory))
         return after
 
     def select(self, restart: int) -> Autoregressive:
         """The model with that network only; the network is shared, not copied."""
-        return type(self)([self.nets[self.check_restart(restart)]])
+        lone = type(self)([self.nets[self.check_restart(restart)]])
+        lone.vocabulary = self.vocabulary
+        return lone
 
 
 def net_token_log_prob(net: Network, batch: Batch) -> Float[Tensor, "N T"]:

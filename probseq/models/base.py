@@ -7,6 +7,7 @@ sampled. `Model` is the base class that most models use: give it an `emission`, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, runtime_checkable
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from probseq.data.batch import Batch
 from probseq.data.sequences import Sequences
-from probseq.errors import InputError
+from probseq.errors import InputError, check_whole
 from probseq.models.emissions.base import Emission
 from probseq.types import Likelihood, TokenLogProb
 
@@ -149,10 +150,19 @@ class Model(nn.Module):
         raise NotImplementedError
 
     def draw_next(self, state: State, generator: torch.Generator | None = None) -> Shaped[Tensor, "N *D"]:
-        probs = self.next_log_prob(state)[0].exp()  # (N, V)
-        if not probs.isfinite().all():
-            raise InputError("the prefix has probability 0 under this model; give another, or fit with a prior")
+        probs = self.possible_log_prob(state).exp()
         return torch.multinomial(probs, 1, generator=generator)[:, 0]
+
+    def possible_log_prob(self, state: State) -> Float[Tensor, "N V"]:
+        """`next_log_prob` of one restart, to draw from.
+
+        Raises:
+            InputError: nothing is possible after what was given.
+        """
+        log_prob = self.next_log_prob(state)[0]
+        if log_prob.isnan().any() or (log_prob == -math.inf).all(dim=-1).any():
+            raise InputError("the prefix has probability 0 under this model; give another, or fit with a prior")
+        return log_prob
 
     def advance(self, state: State, values: Shaped[Tensor, "N *D"]) -> State:
         raise NotImplementedError
@@ -163,6 +173,11 @@ class Model(nn.Module):
         for step in values.unbind(dim=1):
             state = self.advance(state, step)
         return state
+
+    def state_of(self, given: Shaped[Tensor, "T *D"], num_sequences: int) -> State:
+        """The state of sequences that all begin with `given`."""
+        repeated = given.expand(num_sequences, *given.shape)
+        return self.state_after(repeated) if len(given) else self.initial_state(num_sequences)
 
     def select(self, restart: int) -> Model:
         raise NotImplementedError
@@ -251,26 +266,35 @@ class Model(nn.Module):
         Raises:
             InputError: more than one restart (select one first), or a prefix that does not fit.
         """
-        given = self.check_drawing(num_sequences, max_length, prefix)
+        given = self.check_drawing(num_sequences, max_length, prefix, generator)
         with evaluation_mode(self):
             return self._draw(num_sequences, max_length, given, generator)
 
-    def check_drawing(self, num_sequences: int, max_length: int, prefix: ArrayLike | None) -> Shaped[Tensor, "T *D"]:
+    def check_drawing(
+        self, num_sequences: int, max_length: int, prefix: ArrayLike | None, generator: torch.Generator | None = None
+    ) -> Shaped[Tensor, "T *D"]:
         """The prefix as the values of a batch, nothing where there is none.
 
         Raises:
-            InputError: more than one restart, nothing to draw, or a prefix that does not fit.
+            InputError: more than one restart, nothing to draw, a prefix that does not fit, or no generator.
         """
         self.check_single()
         given = self._given(prefix)
-        if num_sequences < 1 or max_length < max(1, len(given)):
+        check_whole("num_sequences", num_sequences)
+        if check_whole("max_length", max_length) < len(given):
             raise InputError(
-                f"received num_sequences {num_sequences}, max_length {max_length} and a prefix of {len(given)}; "
-                "expected at least one sequence, at least as long as the prefix"
+                f"max_length is {max_length} and the prefix has {len(given)}; expected at least as long as the prefix"
             )
+        if not isinstance(generator, torch.Generator | None):
+            raise InputError(f"generator is {generator!r}; expected torch.Generator().manual_seed(0) or the like")
         return given
 
     def _given(self, prefix: ArrayLike | None) -> Tensor:
+        if np.ndim(np.asarray(prefix)) == 0 and prefix is not None:
+            raise InputError(
+                f"the prefix does not fit: it is {prefix!r}; expected symbols, such as vocabulary.encode(text), or "
+                "vectors (T, D)"
+            )
         if prefix is None or not len(np.asarray(prefix)):
             return torch.empty(0)
         try:
@@ -282,7 +306,7 @@ class Model(nn.Module):
 
     def _draw(self, num_sequences: int, max_length: int, given: Tensor, generator: torch.Generator | None) -> Sequences:
         drawn = [one.expand(num_sequences, *given.shape[1:]) for one in given]
-        state = self.state_after(torch.stack(drawn, dim=1)) if drawn else self.initial_state(num_sequences)
+        state = self.state_of(given, num_sequences)
         while len(drawn) < max_length:
             drawn.append(self.draw_next(state, generator))
             if len(drawn) < max_length:

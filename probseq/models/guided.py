@@ -64,7 +64,8 @@ class Guided(Model):
 
         Args:
             data: the sequences.
-            max_tokens: padded tokens in one batch; changes memory, not the result.
+            max_tokens: padded tokens in one batch. Of a model whose sequences have draws of their own, which these are
+                depends on it; of any other it changes memory, not the result.
             num_particles: draws from the guide; the error falls with their square root.
             seed: of the draws.
 
@@ -88,7 +89,7 @@ class Guided(Model):
         self.check_initialized()
         total = torch.zeros(num_particles, self.num_restarts, dtype=torch.float64, device=self.device)
         for batch in data.batches(max_tokens, device=self.device):
-            noise = OwnNoise(self.numbers, seed)  # the same draws for every batch
+            noise = OwnNoise(self.numbers, seed)  # the same draws of what batches share, if sequences have none
             part = self.guide_bound(batch, noise, len(data), num_particles)
             total += part.double() * len(batch.lengths) / len(data)
         return total

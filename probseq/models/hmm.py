@@ -315,7 +315,7 @@ class HMM(MarkovModel):
         """A copy with these restarts, in this order."""
         new = type(self).from_config({**self.config(), "num_restarts": len(restarts)}).to(self.device)
         new.load_state_dict({**self.state_dict(), **self._rows(restarts)})
-        new.numbers = [self.numbers[r] for r in restarts]
+        new.numbers, new.vocabulary = [self.numbers[r] for r in restarts], self.vocabulary
         return new
 
     def put(self, restarts: Sequence[int], other: HMM) -> None:

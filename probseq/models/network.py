@@ -10,7 +10,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from probseq.data.sequences import Sequences
-from probseq.errors import InputError
+from probseq.errors import InputError, check_whole
 from probseq.models import emissions
 from probseq.models.emissions import Categorical, Emission
 from probseq.models.emissions.reals import location_and_scale
@@ -115,6 +115,18 @@ class Network(nn.Module):
             return values
         return F.pad(((values - self.location) / self.scale).to(self.scale.dtype), (0, 1))
 
+    def check_values(self, values: Tensor) -> None:
+        """Raise `InputError` unless these are N sequences of one length, at least 1, as in the values of a `Batch`."""
+        if not isinstance(values, Tensor) or values.ndim != 3 - self.is_symbolic or not values.numel():
+            shape = "(N, T)" if self.is_symbolic else f"(N, T, {self.num_inputs - 1})"
+            received = f"a {type(values).__name__}" if not isinstance(values, Tensor) else f"{tuple(values.shape)}"
+            raise InputError(
+                f"received {received}; expected the values of a batch, a tensor {shape} with T of 1 or more"
+            )
+        self.emission.check_values(values)
+        if self.is_symbolic and (values < 0).any():
+            raise InputError("a symbol is missing, and a network reads every one; leave that sequence out")
+
     # Out
 
     def log_prob(self, outputs: Float[Tensor, "*B P"], values: Shaped[Tensor, "..."]) -> Float[Tensor, "*B"]:
@@ -133,10 +145,9 @@ class Network(nn.Module):
 
 
 def check_sizes(**sizes: int) -> None:
-    """Raise `InputError` for a size below 1."""
+    """Raise `InputError` for a size that is no whole number, or below 1."""
     for name, size in sizes.items():
-        if size < 1:
-            raise InputError(f"{name} is {size}; expected 1 or more")
+        check_whole(name, size)
 
 
 def _head(num_symbols: int | None, emission: Emission | None) -> Emission:

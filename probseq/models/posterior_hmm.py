@@ -108,7 +108,9 @@ class PosteriorHMM(Model):
         return self._with(self.draws.take(rows))
 
     def _with(self, draws: HMM) -> PosteriorHMM:
-        return PosteriorHMM(draws, self.num_draws, self.num_chains, self.named)
+        new = PosteriorHMM(draws, self.num_draws, self.num_chains, self.named)
+        new.vocabulary = self.vocabulary
+        return new
 
     # The likelihood
 

@@ -70,7 +70,7 @@ class Recurrent(Network):
         emission: Emission | None = None,
     ) -> None:
         super().__init__(num_symbols, emission, dropout)
-        check_sizes(hidden_dim=hidden_dim, num_layers=num_layers, embed_dim=embed_dim or 1)
+        check_sizes(hidden_dim=hidden_dim, num_layers=num_layers, embed_dim=1 if embed_dim is None else embed_dim)
         self.hidden_dim, self.num_layers = hidden_dim, num_layers
         if embed_dim is None and self.num_symbols > _ONE_HOT_SYMBOLS:
             embed_dim = hidden_dim
@@ -126,7 +126,11 @@ class Recurrent(Network):
 
         Args:
             values: sequences of equal length, as the values of a `Batch`. The network reads them from the beginning.
+
+        Raises:
+            InputError: something else, or sequences of no length.
         """
+        self.check_values(values)
         inputs = torch.cat([self.begin(len(values)), self.read(values)], dim=1)
         rows, states, gates = list(self.code(inputs).unbind(dim=1)), [], []
         for layer in range(self.num_layers):

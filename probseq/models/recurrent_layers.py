@@ -106,10 +106,12 @@ class UpdateGateLayers(_Layers):
         return self._stack(code, iter(states))
 
     def run(self, layer: int, code: Tensor, state: tuple[Tensor, ...] | None) -> tuple[Tensor, tuple[Tensor, ...]]:
-        before, memory = state or 2 * (code.new_zeros(len(code), self.hidden_dim),)
+        exact: Any = self.gates[layer].weight  # in whose precision the state is, also where products are in half of it
+        before, memory = state or 2 * (exact.new_zeros(len(code), self.hidden_dim),)
         h, _ = self.candidates[layer](code, before[None].contiguous())  # (N, T, H)
+        h = h.to(exact.dtype)
         previous = torch.cat([before[:, None], h[:, :-1]], dim=1)
-        gate = self.gates[layer](torch.cat([code, previous], dim=-1)).sigmoid()
+        gate = self.gates[layer](torch.cat([code, previous], dim=-1)).sigmoid().to(exact.dtype)
         memories = []
         for one, share in zip(h.unbind(dim=1), gate.unbind(dim=1), strict=True):
             memory = torch.lerp(memory, one, share)
@@ -143,11 +145,11 @@ class ResetFirstLayers(_Layers):
         weights, size = self.weights(layer), self.width
         of_input = F.linear(code, weights.of_input, weights.input_bias + weights.state_bias)  # of all steps at once
         of_gates, of_candidate = weights.of_state[: 2 * size], weights.of_state[2 * size :]
-        h, states = code.new_zeros(len(code), size) if state is None else state[0], []
+        h, states = of_gates.new_zeros(len(code), size) if state is None else state[0], []
         for gates, candidate in zip(
             of_input[..., : 2 * size].unbind(dim=1), of_input[..., 2 * size :].unbind(dim=1), strict=True
         ):
-            reset, keep = (gates + F.linear(h, of_gates)).sigmoid().chunk(2, dim=-1)
-            h = torch.lerp((candidate + F.linear(reset * h, of_candidate)).tanh(), h, keep)
+            reset, keep = (gates + F.linear(h, of_gates)).sigmoid().to(h.dtype).chunk(2, dim=-1)
+            h = torch.lerp((candidate + F.linear(reset * h, of_candidate)).tanh().to(h.dtype), h, keep)
             states.append(h)
         return torch.stack(states, dim=1), (h,)

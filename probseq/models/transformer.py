@@ -184,8 +184,9 @@ class Transformer(Network):
             values: sequences of equal length, as the values of a `Batch`.
 
         Raises:
-            InputError: with absolute positions, a sequence that is longer than one window.
+            InputError: something else; or, with absolute positions, a sequence that is longer than one window.
         """
+        self.check_values(values)
         inputs = torch.cat([self.begin(len(values)), self.read(values)], dim=1)
         if self.positions != "rotary" and inputs.shape[1] > self.context:
             raise InputError(

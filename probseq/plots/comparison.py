@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from probseq.errors import InputError
+from probseq.plots.placement import best_place
 from probseq.plots.style import (
     MARKERS,
     PALETTE,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from probseq.compare import Comparison
 
-Box = tuple[float, float, float, float]  # left, bottom, right, top
 _LETTER = 5.8  # points that one letter of a name takes, about
 _LEADER = {"arrowstyle": "-", "color": PALETTE["muted"], "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
 
@@ -47,9 +47,20 @@ def per_token(comparison: Comparison, name: str) -> Floats:
     return np.asarray(comparison.test[name].nats_per_token, dtype=np.float64) / comparison_unit(comparison).nats
 
 
+def error_per_token(comparison: Comparison, name: str) -> float:
+    """The standard error, over sequences, of the chosen restart's value per token, in the unit of the comparison."""
+    return float(comparison.test[name].nats_per_token_se[comparison.chosen[name]]) / comparison_unit(comparison).nats
+
+
+def lead_per_token(comparison: Comparison, name: str) -> tuple[float, float]:
+    """How much more a model needs per token than the first, and the standard error of that, in the same unit."""
+    gap, error = comparison.lead(name)
+    return gap / comparison_unit(comparison).nats, error / comparison_unit(comparison).nats
+
+
 def _rows_axes(names: Sequence[str], width: float, row: float, top: float) -> Axes:
     """Axes with one horizontal row for each name, room for numbers at the right, and no frame."""
-    figure_height, bottom, right = top + row * len(names) + 0.5, 0.5, 1.15
+    figure_height, bottom, right = top + row * len(names) + 0.5, 0.5, 1.35
     left = 0.16 + 0.078 * max(len(label(name)) for name in names)
     axes = new_figure(width, figure_height).add_axes(
         (left / width, bottom / figure_height, 1 - (left + right) / width, 1 - (top + bottom) / figure_height)
@@ -81,13 +92,12 @@ def plot_ranking(comparison: Comparison, width: float = 8.5) -> Figure:
     """
     frame = comparison.frame
     unit = comparison_unit(comparison)
-    whole = unit.nats * comparison.test[comparison.ranking[0]].total_tokens  # nats of all test data in one per token
     axes = _rows_axes(list(frame["model"]), width, row=0.3, top=0.3)
     kinds: dict[str, Any] = {}
     for row, line in enumerate(frame.to_dict("records")):
         kind, exact = family(comparison.models[line["model"]]), line["likelihood"] == "exact"
         style: dict[str, Any] = {"marker": MARKERS[kind], "color": PALETTE[kind], "linestyle": ""}
-        bits, error = float(line["nats_per_token"]) / unit.nats, float(line["se"]) / whole
+        bits, error = float(line["nats_per_token"]) / unit.nats, error_per_token(comparison, line["model"])
         others = per_token(comparison, line["model"])
         axes.plot(others, np.full(len(others), row), **style, alpha=0.4, ms=3.5, mew=0)
         if math.isfinite(bits):
@@ -157,7 +167,7 @@ def plot_cost(comparison: Comparison, width: float = 8.5) -> Figure:
     figure = new_figure(width, height)
     panels: Any = figure.subplots(2 if narrow else 1, 1 if narrow else 2)
     figure.subplots_adjust(
-        left=0.5 / width, right=1 - 0.15 / width, bottom=0.5 / height, top=1 - 0.1 / height, wspace=0.16, hspace=0.25
+        left=0.66 / width, right=1 - 0.15 / width, bottom=0.5 / height, top=1 - 0.1 / height, wspace=0.16, hspace=0.25
     )
     for axes, column, title in zip(
         panels, ("num_parameters", "fit_seconds"), ("free parameters", "seconds to fit all restarts"), strict=True
@@ -207,24 +217,16 @@ def _name_points(axes: Axes, places: Sequence[tuple[float, float]], names: Seque
     scale = figure_of(axes).dpi / 72
     points = axes.transData.transform(np.asarray(places).reshape(-1, 2)) / scale
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in points]
+    sides = (axes.bbox.x0 / scale, -math.inf, axes.bbox.x1 / scale, math.inf)
     for name, (x, y), place in zip(names, points, places, strict=True):
         wide, half = _LETTER * len(name), 4.5
         spots = [(dx, dy) for dy in (0, 7, -7, 13, -13, 20, -20, 28, -28) for dx in (8, -8)]
         lefts = [x + dx - wide * (dx < 0) for dx, _ in spots]
         boxes = [(left, y + dy - half, left + wide, y + dy + half) for left, (_, dy) in zip(lefts, spots, strict=True)]
-        costs = [_clash(box, taken, (axes.bbox.x0 / scale, axes.bbox.x1 / scale)) for box in boxes]
-        best = costs.index(min(costs))
+        best = best_place(boxes, taken, sides)
         taken.append(boxes[best])
         dx, dy = spots[best]
         axes.annotate(
             name, place, (dx, dy - half), textcoords="offset points", fontsize=9, color=PALETTE["ink"], va="baseline",
             ha="left" if dx > 0 else "right", arrowprops=_LEADER if abs(dy) > 7 else None,
         )  # fmt: skip
-
-
-def _clash(box: Box, taken: Sequence[Box], sides: tuple[float, float]) -> float:
-    """The area that `box` shares with what is taken, and how far it sticks out of the sides."""
-    shared = 0.0
-    for left, bottom, right, top in taken:
-        shared += max(0.0, min(box[2], right) - max(box[0], left)) * max(0.0, min(box[3], top) - max(box[1], bottom))
-    return shared + 100 * (max(0.0, sides[0] - box[0]) + max(0.0, box[2] - sides[1]))

@@ -44,8 +44,7 @@ def plot_final_values(sensitivities: Mapping[str, Sensitivity], width: float = 8
         for part, face in ((at_best, PALETTE[kind]), (~at_best, PALETTE["paper"])):
             axes.plot(ranks[part], values[part], MARKERS[kind], color=PALETTE[kind], mfc=face, ms=4, mew=0.9)
         found = f"{one.num_at_best(one.tolerance)} of {one.num_restarts}"
-        _finish(axes, one, f"{label(name, 18)}: {found} at the best", "restarts, best first")
-        axes.set_xlim(0, len(order) + 1)
+        _finish(axes, one, len(order), f"{label(name, 18)}: {found} at the best", "restarts, best first")
     return figure
 
 
@@ -72,8 +71,7 @@ def plot_best_of(sensitivities: Mapping[str, Sensitivity], width: float = 8.5, c
         axes.axhline(values[-1], color=PALETTE["rule"], lw=1)
         color = PALETTE[family(one.model)]
         axes.plot(runs[finite], values[finite], color=color, lw=1.6, marker="." if len(runs) <= 30 else None, ms=5)
-        _finish(axes, one, label(name, 28), "runs, of which the best is taken")
-        axes.set_xlim(0, len(runs) + 1)
+        _finish(axes, one, len(runs), label(name, 28), "runs, of which the best is taken")
     return figure
 
 
@@ -140,11 +138,14 @@ def _several(sensitivities: Mapping[str, Sensitivity]) -> dict[str, Sensitivity]
     return shown
 
 
-def _finish(axes: Axes, one: Sensitivity, title: str, xlabel: str) -> None:
+def _finish(axes: Axes, one: Sensitivity, count: int, title: str, xlabel: str) -> None:
+    """The axes of a panel whose marks stand at 1 to `count`."""
+    room = 0.04 * count + 0.1
     axes.set_title(title)
     axes.set_xlabel(xlabel, labelpad=1)
     axes.set_ylabel(unit_of(one.model).name, labelpad=2)
     axes.locator_params(axis="x", nbins=6, integer=True)
+    axes.set_xlim(1 - room, count + room)
     axes.locator_params(axis="y", nbins=5)
     low, high = axes.get_ylim()
     least = 4 * one.tolerance / unit_of(one.model).nats  # so that rounding does not look like a spread

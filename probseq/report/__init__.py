@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from probseq.plots.comparison import comparison_unit
+from probseq.plots.comparison import SIGNS, comparison_unit
 from probseq.plots.states import MAX_STATES
 from probseq.plots.style import family, symbol_label, visible
 from probseq.report import tables
 from probseq.report.answer import TOKENS, answer, chosen_value, notices
 from probseq.report.figures import figures
-from probseq.report.numbers import decimals, duration, listing
+from probseq.report.numbers import MISSING, decimals, duration, listing
 from probseq.report.restarts import restart_notes, restart_rows, sensitivities
 from probseq.report.states import describe_states
 from probseq.report.topics import describe_topics
 from probseq.restarts import TOLERANCE
+from probseq.topics import has_topics
 
 if TYPE_CHECKING:
     from probseq.study import Run
@@ -50,13 +51,15 @@ def _content(run: Run) -> dict[str, Any]:
     topics = describe_topics(run)
     likelihoods = {comparison.test[name].likelihood for name in names}
     restarts = sum(comparison.models[name].num_restarts for name in names)
+    rows = restart_rows(restarts_of)
+    stochastic = [model for name in names if family(model := comparison.models[name]) == "stochastic"]
     return {
         "run": run,
         "corpus": corpus,
         "answer": answer(run),
         "notices": notices(run),
         "facts": [
-            ("models", f"{len(names)}"),
+            ("model" if len(names) == 1 else "models", f"{len(names)}"),
             ("fits, with restarts", f"{restarts}"),
             ("test tokens", f"{corpus.test.num_tokens:,}"),
             ("time for everything", duration(run.seconds)),
@@ -65,13 +68,15 @@ def _content(run: Run) -> dict[str, Any]:
         "unit": comparison_unit(comparison),
         "density": any(comparison.test[name].density for name in names),
         "families": {family(comparison.models[name]) for name in names},
+        "paths": not all(map(has_topics, stochastic)),
+        "topics_of_words": any(map(has_topics, stochastic)),
         "bounds": "lower bound" in likelihoods,
         "estimates": run.comparison.uncertainty,
         "ranking": tables.ranking(run),
         "fits": tables.fits(run),
         "objectives": tables.objectives(run),
         "chains": tables.chains(run),
-        "footnotes": comparison.notes(),
+        "footnotes": comparison.notes(SIGNS),
         "parts": tables.parts(run),
         "single": listing([name for name in names if comparison.models[name].num_restarts == 1]),
         "samples": _samples(run),
@@ -79,12 +84,15 @@ def _content(run: Run) -> dict[str, Any]:
         "topics": topics,
         "max_drawn": MAX_STATES,
         "symbols": _symbols(run),
-        "restarts": restart_rows(restarts_of),
+        "restarts": rows,
+        "optima": any(row.optima != MISSING for row in rows),
+        "same_state": any(row.agreement != MISSING for row in rows),
         "restart_notes": restart_notes(restarts_of),
         "tolerance": f"{TOLERANCE:g}",
         "figures": figures(run, states, restarts_of, topics),
         "study": _study(run),
         "longest": int(max(part.lengths.max() for part in corpus.parts.values())),
+        "whole": all(len(part) == corpus.num_documents[name] for name, part in corpus.parts.items()),
     }
 
 

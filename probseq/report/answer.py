@@ -9,7 +9,8 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from probseq.plots.comparison import comparison_unit, per_token
+from probseq.baseline import behind_counting
+from probseq.plots.comparison import comparison_unit, error_per_token, lead_per_token, per_token
 from probseq.plots.style import family
 from probseq.report.numbers import count, decimals, listing, significant, with_error
 
@@ -57,23 +58,21 @@ def _spread(comparison: Comparison, name: str) -> float:
     return float(np.ptp(values)) if len(values) else 0.0
 
 
-def whole_unit(comparison: Comparison) -> float:
-    """Nats of the whole test data that make one unit per token."""
-    return float(comparison_unit(comparison).nats * comparison.test[comparison.ranking[0]].total_tokens)
-
-
 def _bold(name: str) -> Markup:
     return Markup("<strong>{}</strong>").format(name)
 
 
 def _winner(comparison: Comparison) -> Markup:
     first = comparison.ranking[0]
-    score = comparison.test[first]
-    error = score.se[comparison.chosen[first]] / whole_unit(comparison)
+    score, error = comparison.test[first], error_per_token(comparison, first)
     value, unit = _bold(with_error(chosen_value(comparison, first), error)), comparison_unit(comparison).name
     words = "{} gives the test data the highest probability: it needs {}{} {}."
-    if score.density:
+    if first in comparison.diverged:
+        words = "Every fit diverged, and nothing here is to be trusted: the last good weights of {} need {}{} {}."
+    elif score.density:
         words = "{} gives the test data the highest density: minus its logarithm is {}{} {}."
+    elif len(comparison.ranking) == 1:
+        words = "{} needs {}{} {} for the test data."
     return Markup(words).format(_bold(first), _SIGNS[score.likelihood], value, unit)
 
 
@@ -81,8 +80,7 @@ def _runner_up(comparison: Comparison) -> Markup:
     if len(comparison.ranking) < 2:
         return Markup("")
     first, second = comparison.ranking[:2]
-    row = comparison.frame.iloc[1]
-    gap, error = float(row["elpd_diff"]) / whole_unit(comparison), float(row["dse"]) / whole_unit(comparison)
+    gap, error = lead_per_token(comparison, second)
     text = Markup("The runner-up, {}, needs {} {} more. ").format(
         _bold(second), with_error(gap, error), comparison_unit(comparison).word
     )
@@ -141,7 +139,8 @@ def _restarts(comparison: Comparison) -> Markup:
         return Markup("")
     name = max(names, key=lambda one: _spread(comparison, one))
     values = finite_values(comparison, name)
-    text = Markup("The starting point matters most for {}: its {} restarts end between {} and {} {}.")
+    most = " most" if len(names) > 1 else ""
+    text = Markup(f"The starting point matters{most} for {{}}: its {{}} restarts end between {{}} and {{}} {{}}.")
     low, high = decimals(values.min()), decimals(values.max())
     return text.format(_bold(name), len(values), low, high, comparison_unit(comparison).name)
 
@@ -163,11 +162,14 @@ def notices(run: Run) -> list[Markup]:
         for reason, words in _TROUBLES.items():
             if number := fit.stop_reason.count(reason):  # type: ignore[arg-type]
                 which = f"{number} of {count(len(fit.stop_reason), 'restart')}"
+                words = words if number == 1 else words.replace("was ", "were ")
                 found.append(Markup("{}: {} {}.").format(_bold(name), which, words))
         found += [Markup("{}: {}.").format(_bold(name), problem) for problem in fit.details.get("problems", [])]
         lost = run.comparison.test[name].num_restarts - len(finite_values(run.comparison, name))
         if lost:
             found.append(Markup("{}: the test value of {} is not finite.").format(_bold(name), count(lost, "restart")))
+    behind = behind_counting(run.comparison, run.counted)
+    found += [Markup("{}: {}.").format(_bold(name), words) for name, words in behind.items()]
     missing = [name for name in run.study.models if name not in run.fits]
     if missing:
         found.append(Markup("Stopped early; never begun: {}.").format(listing(missing)))

@@ -30,6 +30,7 @@ _WIDTHS = {"wide": 8.5, "narrow": 3.75}  # inches; the style sheet shows the one
 _PANEL = 3.3
 _STEPS = 300  # of a series, in a figure
 _LINES = 12  # restarts whose parameters are drawn
+_FEW = 3  # restarts that the strip and the table tell all of
 
 
 def figures(
@@ -58,7 +59,8 @@ def figures(
         drawn["states"] = _both(
             _states_plot(run, states), "states", f"The states of {states.name}", " ".join(states.sentences)
         )
-    drawn |= _of_restarts(run, states, restarts) | _of_topics(topics)
+    several = {name: one for name, one in restarts.items() if one.num_restarts - one.num_failed > 1}
+    drawn |= _of_restarts(several) | _aligned(run, states, several) | _of_topics(topics)
     if not run.corpus.is_symbolic:
         drawn["samples"] = _both(
             lambda width: plots.plot_samples(sampled_series(run), run.comparison.models, run.corpus.columns, width),
@@ -85,12 +87,11 @@ def _of_topics(topics: Topics | None) -> dict[str, Markup]:
     return drawn
 
 
-def _of_restarts(run: Run, states: States | None, restarts: dict[str, Sensitivity]) -> dict[str, Markup]:
-    """Where restarts end, the best of fewer, and what their states are; of models with two finite values or more."""
-    several = {name: one for name, one in restarts.items() if one.num_restarts - one.num_failed > 1}
-    if not several:
+def _of_restarts(several: dict[str, Sensitivity]) -> dict[str, Markup]:
+    """Where restarts end, and the best of fewer: nothing where the strip of all restarts says as much."""
+    if max((one.num_restarts - one.num_failed for one in several.values()), default=0) <= _FEW:
         return {}
-    drawn = {
+    return {
         "final": _both(
             lambda width: plots.plot_final_values(several, width, _columns(width)), "final", "Where every restart ends",
             "The final values of all restarts in order, a panel for each model.",
@@ -100,13 +101,18 @@ def _of_restarts(run: Run, states: States | None, restarts: dict[str, Sensitivit
             "The expected best value against the number of runs, a panel for each model.",
         ),
     }  # fmt: skip
-    if states is not None and states.name in several:
-        vocabulary, columns = run.corpus.vocabulary, run.corpus.columns
-        drawn["aligned"] = _both(
-            lambda width: plots.plot_aligned_parameters(several[states.name], vocabulary, columns, width, _LINES),
-            "aligned", f"The states of {states.name} in its restarts", "One line for each restart, the best one first.",
-        )  # fmt: skip
-    return drawn
+
+
+def _aligned(run: Run, states: States | None, several: dict[str, Sensitivity]) -> dict[str, Markup]:
+    """The states of all restarts of the model whose states are told."""
+    if states is None or states.name not in several:
+        return {}
+    vocabulary, columns = run.corpus.vocabulary, run.corpus.columns
+    figure = _both(
+        lambda width: plots.plot_aligned_parameters(several[states.name], vocabulary, columns, width, _LINES),
+        "aligned", f"The states of {states.name} in its restarts", "One line for each restart, the best one first.",
+    )  # fmt: skip
+    return {"aligned": figure}
 
 
 def _columns(width: float) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 
 MISSING = "–"
+_HUGE = 1e9
+_NOTHING = 5e-7  # what six decimals show as 0
 
 
 def decimals(value: float, digits: int = 3) -> str:
@@ -13,11 +15,15 @@ def decimals(value: float, digits: int = 3) -> str:
     Example:
         >>> decimals(2.21549), decimals(float("inf")), decimals(float("nan"))
         ('2.215', '∞', '–')
+        >>> decimals(4.2270660141e22)  # of a fit that went astray, whose digits say nothing
+        '4.227e+22'
     """
     if math.isnan(value):
         return MISSING
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
+    if abs(value) >= _HUGE:
+        return f"{value:.3e}".replace("-", "−")
     return f"{value:,.{digits}f}".replace("-", "−")
 
 
@@ -39,8 +45,10 @@ def with_error(value: float, error: float) -> str:
     Example:
         >>> with_error(2.21549, 0.0044), with_error(0.00702, 0.00091), with_error(0.5, float("inf"))
         ('2.215 ± 0.004', '0.0070 ± 0.0009', '0.500 ± ∞')
+        >>> with_error(4.755, 1e-16)  # rounding
+        '4.755 ± 0.000'
     """
-    small = math.isfinite(error) and error > 0
+    small = math.isfinite(error) and error > _NOTHING
     digits = min(max(3, math.ceil(-math.log10(error))), 6) if small else 3
     return f"{decimals(value, digits)} ± {decimals(error, digits)}"
 

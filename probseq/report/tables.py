@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from probseq.inference.run import Fit
-from probseq.plots.comparison import SIGNS, comparison_unit
+from probseq.plots.comparison import SIGNS, comparison_unit, error_per_token, lead_per_token
 from probseq.plots.style import family, is_counted
-from probseq.report.answer import chosen_value, whole_unit
+from probseq.report.answer import chosen_value
 from probseq.report.numbers import MISSING, decimals, duration, with_error
 
 if TYPE_CHECKING:
@@ -76,19 +76,18 @@ def ranking(run: Run) -> list[Rank]:
 
 
 def _rank(run: Run, line: dict[Any, Any]) -> Rank:
-    unit, sign = whole_unit(run.comparison), SIGNS[line["likelihood"]]
-    nats = comparison_unit(run.comparison).nats
-    value, error = with_error(line["nats_per_token"] / nats, line["se"] / unit).split(" ± ")
+    sign, nats, name = SIGNS[line["likelihood"]], comparison_unit(run.comparison).nats, line["model"]
+    value, error = with_error(line["nats_per_token"] / nats, error_per_token(run.comparison, name)).split(" ± ")
     return Rank(
         rank=line["rank"],
-        model=line["model"],
-        family=family(run.comparison.models[line["model"]]),
+        model=name,
+        family=family(run.comparison.models[name]),
         likelihood=line["likelihood"],
         value=sign + value,
         error=error,
         nats=sign + decimals(line["nats_per_token"]),
         perplexity=decimals(line["perplexity"]),
-        difference=MISSING if line["rank"] == 1 else with_error(line["elpd_diff"] / unit, line["dse"] / unit),
+        difference=MISSING if line["rank"] == 1 else with_error(*lead_per_token(run.comparison, name)),
         parameters=f"{line['num_parameters']:,}",
         restarts=line["num_restarts"],
         seconds=duration(line["fit_seconds"]),

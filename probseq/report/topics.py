@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from probseq.plots.style import visible
-from probseq.report.numbers import MISSING, count
+from probseq.report.numbers import MISSING, count, decimals
 from probseq.topics import TopicReading, has_topics, read_corpus_topics
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _row(reading: TopicReading, k: int) -> TopicRow:
     return TopicRow(
         topic=k,
         share=f"{100 * reading.prevalence[k]:.1f} %",
-        coherence=f"{reading.coherence[k]:.3f}",
+        coherence=decimals(reading.coherence[k]),
         again=f"{agreement.found[k]} of {agreement.num_others}" if agreement.num_others else MISSING,
         words=[visible(word) for word in reading.words["relevance"][k]],
         documents="; ".join(visible(title) for title in reading.titles[k]),
@@ -71,13 +71,15 @@ def _row(reading: TopicReading, k: int) -> TopicRow:
 def _sentences(name: str, reading: TopicReading) -> list[str]:
     agreement = reading.agreement
     different = f"Of the 25 most probable words of every topic, {reading.diversity:.0%} are different ones."
+    words = [different]
+    if empty := int(reading.empty.sum()):
+        words.append(f"No word has gone to {count(empty, 'topic')} more, left out here.")
     if not agreement.num_others:
-        return [different]
-    always = int((agreement.found == agreement.num_others).sum())
-    never = int((agreement.found == 0).sum())
-    found = count(reading.num_topics, "topic")
-    others = "the other restart" if agreement.num_others == 1 else f"all {agreement.num_others} other restarts"
-    return [
-        f"Of {found} of {name}, {always} are there again in {others}, and {never} in none.",
-        different,
-    ]
+        return words
+    found = agreement.found[reading.order]
+    always, never = int((found == agreement.num_others).sum()), int((found == 0).sum())
+    others = {1: "the other restart", 2: "both other restarts"}
+    where = others.get(agreement.num_others, f"all {agreement.num_others} other restarts")
+    again = f"{always} {'is' if always == 1 else 'are'} there again in {where}"
+    none = f", and {never} {'not' if agreement.num_others == 1 else 'in none of them'}" if never else ""
+    return [f"Of {count(len(found), 'topic')} of {name}, {again}{none}.", *words]

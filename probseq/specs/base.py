@@ -8,15 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from probseq.data.corpus import Corpus
 from probseq.errors import InputError
-from probseq.inference.run import Fit
+from probseq.inference.run import UNLIMITED_STEPS, Fit
 from probseq.models import emissions
 from probseq.models.base import Model
 from probseq.models.emissions import Emission
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
-
-_UNLIMITED_STEPS = 10**6  # where only another budget is given
 
 
 class Settings(BaseModel):
@@ -35,7 +33,7 @@ class BaseSpec(Settings):
         if not isinstance(values, dict) or "num_steps" not in cls.model_fields:
             return values
         if any(values.get(budget) is not None for budget in ("seconds", "num_tokens")):
-            return {"num_steps": _UNLIMITED_STEPS, **values}
+            return {"num_steps": UNLIMITED_STEPS, **values}
         return values
 
     def build(self, corpus: Corpus, seed: int) -> Model:

@@ -62,7 +62,7 @@ class SVIHMMSpec(PosteriorSpec):
     guide: Literal["mean_field", "structured"] = Field("mean_field", description="the family of posteriors")
     num_restarts: Count = Field(10, description="runs from different starting points, all kept")
     num_draws: Count = Field(100, description="draws from the posterior that a score is averaged over")
-    num_steps: Count = Field(1000, description="steps at most; a million where only seconds is set")
+    num_steps: Count = Field(1000, description="steps at most; no limit where only seconds is set")
     seconds: Positive | None = Field(None, description="wall-clock budget of all restarts together")
     batch_size: Count | None = Field(None, description="sequences in a minibatch; default: all")
     learning_rate: Positive = 0.1

@@ -17,13 +17,15 @@ from probseq.models.recurrent import GRU, LSTM, RNN, UpdateGateRNN
 from probseq.models.transformer import Transformer
 from probseq.specs.base import Count, EmissionSpec, Positive
 
+METRICS = "metrics.jsonl"
+
 
 class NetworkSpec(EmissionSpec):
     """What every network shares: restarts, and the settings of AdamW with warm-up and cosine decay."""
 
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     num_restarts: Count = Field(3, description="runs from different starting points, all kept")
-    num_steps: Count = Field(2000, description="updates at most; a million where only another budget is set")
+    num_steps: Count = Field(2000, description="updates at most; no limit where only another budget is set")
     num_tokens: Count | None = Field(None, description="training tokens at most")
     seconds: Positive | None = Field(None, description="wall-clock budget of all restarts together")
     snapshots: list[Positive] | None = Field(
@@ -76,7 +78,7 @@ class NetworkSpec(EmissionSpec):
                 vocabulary=corpus.vocabulary,
                 checkpoint=checkpoint,
                 resume=resume,
-                metrics=None if checkpoint is None else checkpoint / "metrics.jsonl",
+                metrics=None if checkpoint is None else checkpoint / METRICS,
                 tensorboard=tensorboard,
                 snapshots=self.snapshots or (),
             )

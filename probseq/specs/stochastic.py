@@ -22,7 +22,7 @@ class EMBudget(BaseSpec):
     accelerate: bool = Field(False, description="extrapolate EM's steps (SQUAREM); the objective still never falls")
     minibatch: Count | None = Field(None, description="sequences of one EM step; default: all, and with that exact EM")
     tol: Annotated[float, Field(ge=0)] = Field(1e-6, description="stop at a smaller gain, relative to the objective")
-    num_steps: Count = Field(200, description="EM steps at most; a million where only seconds is set")
+    num_steps: Count = Field(200, description="EM steps at most; no limit where only seconds is set")
     seconds: Positive | None = Field(None, description="wall-clock budget of all restarts together")
 
     def fit(self, model: Any, corpus: Corpus, *, seed: int, device: str, progress: bool | None) -> Fit[Any]:

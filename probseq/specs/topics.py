@@ -28,7 +28,7 @@ class LDASpec(EMBudget):
     symmetric: bool = Field(False, description="learn one number for all of alpha")
     fixed: list[Literal["topics", "alpha", "eta"]] = Field([], description="parts that the fit leaves as they are")
     tol: Annotated[float, Field(ge=0)] = Field(1e-5, description="stop at a smaller gain, relative to the objective")
-    num_steps: Count = Field(50, description="EM steps at most; a million where only seconds is set")
+    num_steps: Count = Field(50, description="EM steps at most; no limit where only seconds is set")
     num_particles: Count = Field(64, description="of one particle filter that estimates a likelihood")
     num_replicates: Count = Field(4, description="filters whose estimates are averaged")
 

@@ -127,12 +127,8 @@ def test_ints_among_floats_are_floats(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "options", "sentence"),
     [
-        (["ab", "cd", "e", "fg"], {}, "row 3 has 1 symbol at level 'char'; .* remove it, or give end=True"),
-        (
-            ["ab", "cd", "...", "fg"],
-            {"level": "letters"},
-            "row 3 has 0 symbols at level 'letters'; .* or use level 'char'$",
-        ),
+        (["...", "??", "!", "-"], {"level": "letters"}, "no document holds a symbol at level 'letters'"),
+        (["ab", "cd", "ef"], {"min_count": 9}, "min_count is 9, and no symbol occurs more than 1 times"),
         (["ab", "cd", "ab"], {}, "corpus too small to split: it has 2 different documents"),
         (["ab", "cd", "ef"], {"level": "chars"}, "unknown level 'chars'; did you mean 'char'"),
         (["ab", "cd", "ef"], {"window": 1}, "window is 1"),
@@ -148,20 +144,30 @@ def test_bad_input_is_one_sentence(tmp_path, rows, options, sentence):
         read_corpus(path, **options)
 
 
-def test_one_symbol_is_enough_with_an_end(tmp_path):
+def test_one_symbol_is_enough(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("text\nab\ncd\ne\nfg\n", encoding="utf-8")
-    corpus = read_corpus(path, end=True)
-    assert sum(part.num_tokens for part in corpus.parts.values()) == 7 + 4
+    for end in (False, True):
+        corpus = read_corpus(path, end=end)
+        assert sum(part.num_tokens for part in corpus.parts.values()) == 7 + 4 * end
+
+
+def test_documents_that_hold_nothing_are_left_out_with_a_warning(tmp_path):
+    for i, text in enumerate(["ab ab", "cd cd", "", "ef ef", "...", "", "gh gh", ""]):
+        (tmp_path / f"{i}.txt").write_text(text, encoding="utf-8")
+    with pytest.warns(UserWarning, match=r"symbol at level 'letters': 2.txt, 4.txt, 5.txt and 1 more$"):
+        corpus = read_corpus(tmp_path, level="letters")
+    assert sum(corpus.num_documents.values()) == 4
+    names = [one["name"] for part in corpus.documents.values() for one in part]
+    assert sorted(names) == ["0.txt", "1.txt", "3.txt", "6.txt"]
+    whole = read_corpus(tmp_path, level="char", end=True)  # and a closed document is never empty
+    assert sum(whole.num_documents.values()) == 8
 
 
 def test_mixed_and_short_numbers(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "ab"}\n{"text": [1, 2]}\n{"text": "cd"}\n', encoding="utf-8")
     with pytest.raises(InputError, match="2 of 3 documents are text and the rest numbers"):
-        read_corpus(path)
-    path.write_text('{"values": [1, 2]}\n{"values": [3]}\n{"values": [4, 5]}\n', encoding="utf-8")
-    with pytest.raises(InputError, match="line 2 has 1 symbol; expected at least 2"):
         read_corpus(path)
     path.write_text('{"values": [1, 2]}\n{"values": [3, -1]}\n{"values": [4, 5]}\n', encoding="utf-8")
     with pytest.raises(InputError, match="line 2 holds the symbol -1"):

@@ -57,10 +57,35 @@ def test_stop_words_leave_every_text(tmp_path):
     assert again.digest == corpus.vocabulary.digest
 
 
-def test_a_text_of_stop_words_alone_is_one_sentence(tmp_path):
-    (write(tmp_path) / "short.txt").write_text("And the army of the")
-    with pytest.raises(ps.InputError, match=r"short.txt has 1 symbol .* remove it, or leave out fewer stop words"):
-        ps.read_corpus(tmp_path, level="word", stop_words=("english",))
+def test_a_text_of_stop_words_alone_is_left_out(tmp_path):
+    (write(tmp_path) / "one.txt").write_text("And the army of the")
+    (tmp_path / "none.txt").write_text("And the" + " of the" * 500)
+    with pytest.warns(UserWarning, match=r"for want of a symbol at level 'word': none.txt$"):
+        corpus = ps.read_corpus(tmp_path, level="word", stop_words=("english",))
+    assert sum(corpus.num_documents.values()) == 10
+    with pytest.raises(ps.InputError, match=r"no document holds a symbol at level 'word'; .* or fewer stop words"):
+        ps.read_corpus(
+            tmp_path,
+            level="word",
+            stop_words=[f"{i}" for i in range(9)] + ["english", *",.", "army", "north", "treaty"],
+        )
+
+
+def test_stop_words_may_be_one_text(tmp_path):
+    """Taken letter by letter, it would leave out nothing and say nothing."""
+    one = ps.read_corpus(write(tmp_path), level="word", min_count=1, stop_words="english, army")
+    assert (
+        one.vocabulary == ps.read_corpus(tmp_path, level="word", min_count=1, stop_words=("english", "army")).vocabulary
+    )
+    with pytest.raises(ps.InputError, match="stop_words is the text 'the'; expected words"):
+        ps.Vocabulary.build(["the"], "word", stop_words="the")
+
+
+def test_a_stop_word_that_occurs_nowhere_is_warned_of(tmp_path):
+    with pytest.warns(UserWarning, match="occur in no document: french; the lists are english and punctuation"):
+        corpus = ps.read_corpus(write(tmp_path), level="word", stop_words=("french", "north"))
+    assert " 2 stop words were left out" in corpus.description
+    assert " 1 stop word was left out" in ps.read_corpus(tmp_path, level="word", stop_words=("north",)).description
 
 
 def test_a_minimum_count_says_what_it_does(tmp_path):

@@ -169,6 +169,26 @@ def test_the_input_code_is_one_hot_or_learned():
     assert build("gru", embed_dim=4).code(torch.tensor([[5]])).shape == (1, 1, 4)
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        torch.zeros(1, 0, dtype=torch.int64),
+        torch.zeros(1, 3),
+        torch.tensor([[0, 5]]),
+        torch.tensor([[0, -1]]),
+    ],
+)
+def test_steps_of_something_else_are_refused(values):
+    with pytest.raises(ps.InputError, match=r"expected|scores symbols|outside the model|is missing"):
+        build("gru").steps(values)
+
+
+@pytest.mark.parametrize("sizes", [{"embed_dim": 0}, {"hidden_dim": 0}, {"num_layers": 0}])
+def test_sizes_are_whole_numbers_of_1_or_more(sizes):
+    with pytest.raises(ps.InputError, match=rf"{next(iter(sizes))} is .*1 or more"):
+        ps.LSTM(5, **sizes)
+
+
 def test_another_reset_is_refused():
     with pytest.raises(ps.InputError, match="reset 'befor'"):
         ps.GRU(5, reset="befor")

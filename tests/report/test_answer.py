@@ -18,7 +18,8 @@ from probseq.report.answer import answer, notices
 
 def run_of(comparison: Comparison, **more: Any) -> Any:
     study = SimpleNamespace(models=dict.fromkeys(comparison.models))
-    return SimpleNamespace(comparison=comparison, corpus=fake_corpus(), fits=comparison.fits, study=study, **more)
+    values = {"comparison": comparison, "corpus": fake_corpus(), "fits": comparison.fits, "study": study}
+    return SimpleNamespace(**{"counted": None, **values, **more})
 
 
 def two(gap: float, noise: float) -> Comparison:
@@ -74,6 +75,22 @@ def test_restarts_that_differ_more_than_the_models_are_a_caveat() -> None:
     assert "another seed might swap them" in said
     said = text(run_of(fake_comparison(models, {"hmm-2": (4.0, 0.01, 1.0), "unigram": (4.5, 0.0, 1.0)})))
     assert "another seed might swap them" not in said
+
+
+def test_one_model_alone_is_held_against_nothing() -> None:
+    said = text(run_of(fake_comparison({"unigram": Unigram(27)})))
+    assert "highest" not in said
+    said = text(run_of(fake_comparison({"hmm-2": two_state_hmm()}, {"hmm-2": (4.0, 0.01, 1.0)})))
+    assert "The starting point matters for <strong>hmm-2" in said
+
+
+def test_a_model_that_needs_more_than_counting_is_noticed() -> None:
+    models = {"hmm-2": two_state_hmm(), "unigram": Unigram(27)}
+    comparison = fake_comparison(models, {"hmm-2": (4.05, 0.0, 1.0), "unigram": (4.0, 0.0, 1.0)})
+    nats = comparison.test["hmm-2"].nats_per_token[0]
+    (noticed,) = notices(run_of(comparison, counted=nats - 0.01))
+    assert f"<strong>hmm-2</strong>: {nats:.3f} nats per test token are more than counting alone needs" in noticed
+    assert notices(run_of(comparison, counted=nats + 0.01)) == notices(run_of(comparison)) == []
 
 
 def test_drawn_and_computed_states_are_held_against_each_other() -> None:
