@@ -2,6 +2,7 @@
 
 from probseq.data.catalog import CorpusEntry, corpora, load_corpus
 from probseq.data.corpus import Corpus, Truth, read_corpus
+from probseq.data.parallel import read_pairs
 from probseq.data.preparation import Preparation
 from probseq.data.sequences import Batch, Sequences
 from probseq.data.vocabulary import LEVELS, Vocabulary
@@ -18,4 +19,5 @@ __all__ = [
     "corpora",
     "load_corpus",
     "read_corpus",
+    "read_pairs",
 ]

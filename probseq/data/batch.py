@@ -56,6 +56,21 @@ class Batch:
         """The number of real tokens, observed or not."""
         return int(self.lengths.sum())
 
+    def take(self, rows: Tensor | slice) -> Batch:
+        """Some of the sequences, with their sources, and no more padding than they need."""
+        lengths = self.lengths[rows]
+        steps = int(lengths.max())
+        return replace(
+            self,
+            values=self.values[rows, :steps],
+            lengths=lengths,
+            weights=self.weights[rows],
+            index=self.index[rows],
+            source=None if self.source is None else self.source.take(rows),
+            states=None if self.states is None else self.states[rows, :steps],
+            identity=Identity(),
+        )
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
         return replace(

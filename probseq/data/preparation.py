@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from probseq.data import cache
 from probseq.data.documents import Document
 from probseq.data.sequences import Sequences
-from probseq.data.vocabulary import Vocabulary, check_level
+from probseq.data.vocabulary import END, Vocabulary, check_level
 from probseq.data.words import stop_words
 from probseq.errors import InputError, unknown
 
@@ -36,7 +36,9 @@ class Preparation:
         stop_words: of level word: words that are left out of every text, and names of lists of such words (``english``,
             ``punctuation``); as one text, with commas between them. Scores are then of the tokens that are left, and
             comparable with no others.
-        end: close every document with the symbol ``<end>``.
+        end: close every document with the symbol ``<end>``; pairs always are, targets and sources.
+        source_level: of pairs, how the sources are cut into symbols. Default: char.
+        source_min_count: of pairs, symbols seen fewer times in the sources of train become ``<unk>``. Default: 2.
         fractions: the shares of validation and of test, in characters.
         seed: another seed, another split.
         train_tokens, validation_tokens, test_tokens: keep at most so many tokens of a part: whole windows, evenly
@@ -60,9 +62,13 @@ class Preparation:
     test_tokens: int | None = None
     history: str = "window"
     cached: bool = True
+    source_level: str | None = None
+    source_min_count: int | None = None
 
     def __post_init__(self) -> None:
         check_level(self.level)
+        if self.source_level is not None and check_level(self.source_level) == "vector":
+            raise InputError("source_level is 'vector'; expected a level of symbols, such as 'char'")
         if self.unit not in UNITS:
             raise unknown("unit", self.unit, UNITS)
         object.__setattr__(self, "stop_words", stop_words(self.stop_words))
@@ -86,35 +92,47 @@ class Preparation:
         return {"train": self.train_tokens, "validation": self.validation_tokens, "test": self.test_tokens}[part]
 
 
+def make_preparation(**options: Any) -> Preparation:
+    """A `Preparation` of these fields.
+
+    Raises:
+        InputError: no such field, or a value that it cannot have.
+    """
+    for key in options.keys() - Preparation.__dataclass_fields__.keys():
+        raise unknown("setting of data", key, Preparation.__dataclass_fields__)
+    return Preparation(**options)
+
+
 def encode_documents(
     documents: Sequence[Document], split: dict[str, list[int]], preparation: Preparation
-) -> tuple[dict[str, Sequences], Vocabulary | None]:
-    """The whole documents of each part as sequences, and the vocabulary, which is that of train; None for numbers.
+) -> tuple[dict[str, Sequences], Vocabulary | None, Vocabulary | None]:
+    """The whole documents of each part as sequences, and the vocabularies of train, None where there is none.
 
     Args:
         documents: all of them.
         split: by part, positions in `documents`.
-        preparation: level, `min_count`, `end`.
+        preparation: level, `min_count`, `end`; of pairs also those of the sources.
+
+    Returns:
+        The parts, the vocabulary (None for numbers), and that of the sources (None where there are none).
 
     Raises:
         InputError: text mixed with numbers, an array of fewer than two tokens, vectors of different sizes.
     """
     texts = sum(isinstance(document.content, str) for document in documents)
     if texts == 0:
-        return _stack(documents, split), None
+        return _stack(documents, split), None, None
     if texts < len(documents):
         raise InputError(f"{texts} of {len(documents)} documents are text and the rest numbers; expected one kind")
     if not preparation.cached or sum(len(document.content) for document in documents) < cache.MIN_CHARACTERS:
         return _tokenise(documents, split, preparation)
-    names = ("level", "min_count", "end", "fractions", "seed", "stop_words")
+    names = ("level", "min_count", "end", "fractions", "seed", "stop_words", "source_level", "source_min_count")
     options = [getattr(preparation, name) for name in names]
     key = cache.key([f"{document.group}:{document.digest}" for document in documents], options)
     return cache.load_or_build(key, lambda: _tokenise(documents, split, preparation))
 
 
-def _tokenise(
-    documents: Sequence[Document], split: dict[str, list[int]], preparation: Preparation
-) -> tuple[dict[str, Sequences], Vocabulary]:
+def _tokenise(documents: Sequence[Document], split: dict[str, list[int]], preparation: Preparation) -> cache.Tokenised:
     texts = [str(document.content) for document in documents]
     vocabulary = Vocabulary.build(
         (texts[i] for i in split["train"]),
@@ -123,18 +141,48 @@ def _tokenise(
         end=preparation.end,
         stop_words=preparation.stop_words,
     )
-    whole = {}
-    for part, rows in split.items():
-        encoded = [_encode_document(vocabulary, texts[i], documents[i].name) for i in rows]
-        whole[part] = Sequences(np.concatenate(encoded), np.cumsum([0, *map(len, encoded)]))
-    return whole, vocabulary
+    sources = source_vocabulary([documents[i] for i in split["train"]], preparation)
+    whole = {part: encode_all([documents[i] for i in rows], vocabulary, sources) for part, rows in split.items()}
+    return whole, vocabulary, sources
 
 
-def _encode_document(vocabulary: Vocabulary, text: str, name: str) -> NDArray[Any]:
+def source_vocabulary(documents: Sequence[Document], preparation: Preparation) -> Vocabulary | None:
+    """The vocabulary of the sources of (training) documents, closed by ``<end>``; None where they have none.
+
+    Unless asked otherwise it has an ``<unk>`` at every level that is not fixed, so that a source may hold symbols that
+    training had not.
+    """
+    texts = [document.source for document in documents if document.source is not None]
+    if not texts:
+        return None
+    level, least = preparation.source_level or "char", preparation.source_min_count
+    return Vocabulary.build(texts, level, min_count=2 if least is None else least, end=True, setting="source_min_count")
+
+
+def encode_all(documents: Sequence[Document], vocabulary: Vocabulary, sources: Vocabulary | None = None) -> Sequences:
+    """Documents as sequences; of pairs, also their sources.
+
+    Raises:
+        InputError: a symbol that the vocabulary has not, or a document without a source of fewer than two tokens.
+    """
+    encoded = [_encode_document(vocabulary, str(one.content), one.name, sources is not None) for one in documents]
+    given = None
+    if sources is not None:
+        given = _join([_encode_document(sources, str(one.source), one.name, True) for one in documents])
+    return _join(encoded, given)
+
+
+def _join(encoded: list[NDArray[Any]], source: Sequences | None = None) -> Sequences:
+    return Sequences(np.concatenate(encoded), np.cumsum([0, *map(len, encoded)]), source=source)
+
+
+def _encode_document(vocabulary: Vocabulary, text: str, name: str, paired: bool) -> NDArray[Any]:
     try:
         ids = vocabulary.encode_document(text)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
+    if paired and (ids[:-1] == vocabulary.end).any():
+        raise InputError(f"{name} holds {END} before its end, which is added to it; remove it")
     return ids
 
 

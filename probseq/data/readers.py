@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _KEYS = ("text", "tokens", "values")
+_PAIRS = "where they are pairs of a source and a target, fit with --source-level char (in Python ps.read_pairs)"
 
 
 def read_documents(
@@ -99,6 +100,24 @@ def json_record(
     Raises:
         InputError: a line that is no JSON object, or has no such key.
     """
+    for name, record in json_objects(path, level):
+        found = key or next((k for k in keys if k in record), next(iter(keys)))
+        if found not in record:
+            held = ", ".join(record) or "none"
+            pairs = f"; {_PAIRS}" if {"source", "target"} <= record.keys() else ""
+            raise InputError(
+                f"{path.name}, {name} has no key {found!r} (it has {held}); name the key with --column{pairs}"
+            )
+        value = record.pop(found)
+        yield name, value, _scalars(record)
+
+
+def json_objects(path: Path, level: str = "char") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Of every line of a .jsonl file that is not blank: what to call it, and its object.
+
+    Raises:
+        InputError: a line that is no JSON object.
+    """
     for number, line in enumerate(read_text(path, level).split("\n"), start=1):
         if not line.strip():
             continue
@@ -110,25 +129,27 @@ def json_record(
         if not isinstance(record, dict):
             kind = type(record).__name__
             raise InputError(f'{path.name}, {name} is a {kind}; expected an object such as {{"text": ...}}')
-        found = key or next((k for k in keys if k in record), next(iter(keys)))
-        if found not in record:
-            held = ", ".join(record) or "none"
-            raise InputError(f"{path.name}, {name} has no key {found!r} (it has {held}); name the key with --column")
-        value = record.pop(found)
-        yield name, value, _scalars(record)
+        yield name, record
 
 
 def _scalars(record: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in record.items() if v is None or isinstance(v, (str, int, float))}
 
 
+def check_text(text: str, name: str) -> str:
+    """`text` itself, if it is one.
+
+    Raises:
+        InputError: it holds half of a surrogate pair, as JSON can.
+    """
+    if any("\ud800" <= symbol <= "\udfff" for symbol in text):
+        raise InputError(f"{name} has half of a surrogate pair, which no text can hold; expected Unicode characters")
+    return text
+
+
 def _json_content(value: Any, name: str, level: str) -> str | NDArray[Any]:
     if isinstance(value, str):
-        if any("\ud800" <= symbol <= "\udfff" for symbol in value):
-            raise InputError(
-                f"{name} has half of a surrogate pair, which no text can hold; expected Unicode characters"
-            )
-        return value
+        return check_text(value, name)
     if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
         if level not in ("symbol", "word"):
             raise InputError(
@@ -158,6 +179,8 @@ def _read_table(path: Path, level: str, separator: str, column: str | None, id_c
     if text is None and len(frame.columns) == 1 and _numbers(frame.iloc[:, 0]) is None:
         text = frame.columns[0]
     if text is None:
+        if separator == "\t" and _looks_like_pairs(frame):
+            raise InputError(f"{path.name} has two columns of text; name one of them with --column, or {_PAIRS}")
         return list(_numeric_rows(frame, path.name))
     known = frame.drop(columns=text).to_dict("records")
     return [
@@ -212,6 +235,12 @@ def _check_widths(frame: pd.DataFrame, text: str, name: str, separator: str) -> 
                 f"line {rows.line_num} of {name} has {len(cells)} of {width} cells; expected one for each column, "
                 "empty where a value is missing"
             )
+
+
+def _looks_like_pairs(frame: pd.DataFrame) -> bool:
+    """Whether there are two columns, and one of them holds no number at all."""
+    columns = [frame.iloc[:, i] for i in range(frame.shape[1])]
+    return len(columns) == 2 and not all(any(map(_is_number, cells)) for cells in columns)
 
 
 def _is_number(cell: str) -> bool:

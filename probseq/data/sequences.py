@@ -166,6 +166,11 @@ class Sequences:
         return np.diff(self.offsets)
 
     @property
+    def extents(self) -> NDArray[np.int64]:
+        """``(N,)`` the length of each sequence or of its source, whichever is longer."""
+        return self.lengths if self.source is None else np.maximum(self.lengths, self.source.lengths)
+
+    @property
     def num_tokens(self) -> int:
         """The number of tokens (symbols or vectors) in all sequences, observed or not."""
         return len(self.values)
@@ -188,14 +193,21 @@ class Sequences:
         A window inherits its sequence's weight. A last window of one token is joined to the window before it, because
         one token has no context to be predicted from. With `carry` every window continues the one before it.
 
+        Sequences with a source stay whole: a part of a target does not belong to a part of its source.
+
         Raises:
-            InputError: `length` below 2, or sequences with a source (whose alignment a cut would lose).
+            InputError: `length` below 2, or a sequence with a source that is longer.
         """
         if length < 2:
             raise InputError(f"window is {length}; expected 2 or more tokens")
-        if self.source is not None:
-            raise InputError("sequences with a source cannot be cut into windows; leave the window out")
         lengths = self.lengths
+        if self.source is not None:
+            if len(self) and (longest := int(lengths.max())) > length:
+                raise InputError(
+                    f"window is {length}; the longest sequence with a source has {longest} tokens and must stay whole: "
+                    f"give a window of {longest} or more, or None"
+                )
+            return self
         counts = -(-lengths // length)
         counts -= (lengths % length == 1) & (counts > 1)
         rows = np.repeat(np.arange(len(self)), counts)
@@ -228,10 +240,12 @@ class Sequences:
         """One pass over the data in padded batches.
 
         Args:
-            max_tokens: padded tokens in one batch, at most; a longer sequence gets a batch of its own.
+            max_tokens: padded tokens in one batch, at most, of the sequences and of their sources; what is longer gets
+                a batch of its own.
             batch_size: sequences in one batch, at most. Default: as many as `max_tokens` allows.
-            sort_by_length: put sequences of like length together, so that little is padding.
-            shuffle: a random order of batches (and of rows, among sequences of equal length), drawn from `seed`.
+            sort_by_length: put sequences of like length together (of like sources, among those of one length), so that
+                little is padding.
+            shuffle: a random order of batches (and of rows, among those of equal length), drawn from `seed`.
             seed: the seed of the shuffle.
             device: where the tensors are put.
         """
@@ -240,8 +254,9 @@ class Sequences:
         if shuffle:
             order = rng.permutation(order)
         if sort_by_length:
-            order = order[np.argsort(-self.lengths[order], kind="stable")]
-        groups = row_groups(self.lengths[order], order, max_tokens, batch_size or len(self))
+            within = self.lengths if self.source is None else self.source.lengths
+            order = order[np.lexsort((-within[order], -self.lengths[order]))]
+        groups = row_groups(self.extents[order], order, max_tokens, batch_size or len(self))
         if shuffle:
             groups = [groups[i] for i in rng.permutation(len(groups))]
         for rows in groups:
@@ -275,9 +290,9 @@ class Sequences:
         """Write ``values.npy``, ``offsets.npy``, ``weights.npy`` and, where there are any, ``missing.npy``,
         ``states.npy`` and a folder ``source``, for `load`."""
         folder = Path(folder)
+        _clear(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for name in _ARRAYS:
-            (folder / f"{name}.npy").unlink(missing_ok=True)  # of data that were saved here before
             if (array := getattr(self, name)) is not None:
                 np.save(folder / f"{name}.npy", array)
         if self.source is not None:
@@ -294,7 +309,18 @@ class Sequences:
             name: np.load(path, mmap_mode="r" if path.stat().st_size > _MEMORY_MAP_BYTES else None, allow_pickle=False)
             for name, path in found.items()
         }
-        return cls(source=cls.load(folder / "source") if (folder / "source").is_dir() else None, **arrays)
+        paired = (folder / "source" / "values.npy").is_file()
+        return cls(source=cls.load(folder / "source") if paired else None, **arrays)
+
+
+def _clear(folder: Path) -> None:
+    """Remove the data that were saved here before, and nothing else."""
+    for name in _ARRAYS:
+        (folder / f"{name}.npy").unlink(missing_ok=True)
+    if (source := folder / "source").is_dir():
+        _clear(source)
+        if not any(source.iterdir()):
+            source.rmdir()
 
 
 def check_sequences(data: object, part: str) -> None:

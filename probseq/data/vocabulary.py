@@ -99,8 +99,27 @@ def _count(texts: Iterable[str], level: str) -> Counter[str]:
                 counts[chr(code)] += int(found[code])
     else:
         for text in texts:
-            counts.update(split_words(text) if level == "word" else text.split())
+            counts.update(_split(text, level))
     return counts
+
+
+def as_read(text: str, level: str) -> str:
+    """What a level makes of a text: two texts that it cannot tell apart become the same one.
+
+    Example:
+        >>> as_read("Crème-brûlée!", "letters"), as_read("Don't  stop", "word"), as_read(" S  IY", "symbol")
+        ('creme brulee', "don't stop", 'S IY')
+    """
+    if check_level(level) == "letters":
+        return (_encode_letters(text) + ord("a")).tobytes().decode("ascii").replace("{", " ")
+    if level == "byte":
+        return _utf8(text).decode("utf-8", "surrogateescape")
+    return " ".join(_split(text, level)) if level in ("word", "symbol") else text
+
+
+def _split(text: str, level: str) -> list[str]:
+    """The tokens of a text, of words or of symbols between spaces."""
+    return split_words(text) if level == "word" else text.split()
 
 
 @dataclass(frozen=True)
@@ -157,6 +176,7 @@ class Vocabulary:
         min_count: int | None = None,
         end: bool = False,
         stop_words: Iterable[str] = (),
+        setting: str = "min_count",
     ) -> Self:
         """The vocabulary of the given (training) texts.
 
@@ -167,6 +187,7 @@ class Vocabulary:
                 (which has an ``<unk>`` only if `min_count` is above 1). Meaningless at the fixed levels.
             end: add ``<end>``.
             stop_words: of level ``word``, lower-cased: words that are no symbols and are left out of every text.
+            setting: what messages call `min_count`.
 
         Raises:
             InputError: an unknown level, a `min_count` below 1 or so high that ``<unk>`` would be the only symbol.
@@ -177,7 +198,7 @@ class Vocabulary:
         removed = frozenset(stop_words)
         least = _MIN_COUNT.get(level, 1) if min_count is None else min_count
         if least < 1:
-            raise InputError(f"min_count is {least}; expected 1 or more")
+            raise InputError(f"{setting} is {least}; expected 1 or more")
         if level == "letters":
             symbols = [*string.ascii_lowercase, " "]
         elif level == "byte":
@@ -192,8 +213,8 @@ class Vocabulary:
             if min_count is not None and counted and not seen:
                 most = max((n for symbol, n in counted.items() if symbol not in removed), default=0)
                 raise InputError(
-                    f"min_count is {least}, and no symbol occurs more than {most} times in the training text, so that "
-                    f"{UNKNOWN} would be the only one; expected a smaller min_count, or more text"
+                    f"{setting} is {least}, and no symbol occurs more than {most} times in the training text, so that "
+                    f"{UNKNOWN} would be the only one; expected a smaller {setting}, or more text"
                 )
         return cls((*symbols, END) if end else tuple(symbols), level, tuple(removed))
 
@@ -240,7 +261,7 @@ class Vocabulary:
             ids = self._char_table[np.minimum(_code_points(text), len(self._char_table) - 1)]
         else:
             get, missing = self._ids.get, self._missing
-            ids = np.array([get(token, missing) for token in self._tokens(text)], dtype=np.int64)
+            ids = np.array([get(token, missing) for token in self.tokens(text)], dtype=np.int64)
         if self.unknown is None and ids.size and ids.max() == len(self):
             self._raise_unseen(text, int(ids.argmax()))
         return ids.astype(self.dtype, copy=False)
@@ -250,8 +271,9 @@ class Vocabulary:
         ids = self.encode(text)
         return ids if self.end is None else np.concatenate([ids, np.array([self.end], dtype=self.dtype)])
 
-    def _tokens(self, text: str) -> list[str]:
-        tokens = split_words(text) if self.level == "word" else text.split()
+    def tokens(self, text: str) -> list[str]:
+        """The pieces of a text as they stand there, one for each symbol of `encode`; of levels with an ``<unk>``."""
+        tokens = list(text) if self.level == "char" else _split(text, self.level)
         return [token for token in tokens if token not in self._removed] if self.stop_words else tokens
 
     @cached_property
@@ -272,10 +294,13 @@ class Vocabulary:
         return table
 
     def _raise_unseen(self, text: str, position: int) -> None:
-        tokens = text if self.level == "char" else self._tokens(text)
+        tokens = self.tokens(text)
+        whole = self.level == "symbol" and len(tokens) == 1 and len(tokens[0]) > 1
+        or_char = "; or, where each of its characters is a symbol, choose --level char" if whole else ""
         raise InputError(
             f"symbol {tokens[position]!r} at position {position} is not among the {len(self)} symbols of the "
             f"vocabulary (level {self.level!r}); remove it, or build the vocabulary with {UNKNOWN}: min_count=2"
+            f"{or_char}"
         )
 
     def decode(self, ids: ArrayLike) -> str:

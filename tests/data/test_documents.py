@@ -1,9 +1,18 @@
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probseq.data.documents import PARTS, Document, cut_sections, split_documents, split_positions
+from probseq.data.documents import (
+    PARTS,
+    Document,
+    cut_sections,
+    split_documents,
+    split_positions,
+    warn_of_giant,
+)
 from probseq.errors import InputError
 
 
@@ -51,6 +60,22 @@ def test_three_documents_of_any_size_are_enough():
         assert [len(split[part]) for part in PARTS] == [1, 1, 1]
 
 
+def test_a_giant_that_is_held_out_is_warned_of():
+    given = documents(["a" * 10, "b" * 10, "c" * 10, "d" * 70])
+    for part in PARTS:
+        split = {name: [i for i in range(3) if (i == 0) == (name == "train")] for name in PARTS}
+        split[part] = [*split[part], 3]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            warn_of_giant(given, split)
+        expected = (
+            f"row 4 holds 70% of all data and is in {part}, so that 10.0% is left to train on; cut it into several"
+        )
+        assert [str(one.message).startswith(expected) for one in caught] == [True] * (part != "train")
+    even = documents(["a" * 10, "b" * 10])
+    warn_of_giant(even, {"test": [0], "validation": [1], "train": []})
+
+
 def test_arrays_are_told_apart_by_content_type_and_shape():
     ints = [np.arange(6), np.arange(6), np.arange(6).astype(float), np.arange(6).reshape(3, 2)]
     digests = [Document(one, "").digest for one in ints]
@@ -94,3 +119,8 @@ def test_a_corpus_too_small_is_told_how_many_it_needs(validation, test, length):
         least = int(str(error).rpartition(" ")[2])
         assert least > length
         split_positions(least, (validation, test))  # is enough
+
+
+def test_the_digest_of_a_pair_is_of_both():
+    sources = [None, "", "a", "c"]
+    assert len({Document("b", "x", source=source).digest for source in sources}) == len(sources)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -85,8 +86,10 @@ def test_windows_refuse_what_they_would_break():
     data = Sequences.from_list([[1, 2, 3]])
     with pytest.raises(InputError, match="window is 1; expected 2 or more"):
         data.windows(1)
-    with pytest.raises(InputError, match="cannot be cut"):
-        Sequences.from_list([[1, 2]], source=data).windows(2)
+    pair = Sequences.from_list([[1, 2]], source=data)
+    with pytest.raises(InputError, match="window is 2; the longest sequence with a source has 3 tokens and must stay"):
+        Sequences.from_list([[1, 2, 3]], source=data).windows(2)
+    assert pair.windows(2) is pair
 
 
 @given(ragged, st.integers(1, 20), st.booleans(), st.booleans())
@@ -123,6 +126,20 @@ def test_batch_takes_the_source_along():
         data.batch(np.array([], dtype=int))
 
 
+def test_batches_of_pairs_count_the_sources_and_put_like_ones_together():
+    rng = np.random.default_rng(0)
+    lists, sources = ([[1] * n for n in rng.integers(1, most, 200)] for most in (5, 30))
+    data = Sequences.from_list(lists, source=Sequences.from_list(sources))
+    rows = []
+    for batch in data.batches(100, shuffle=True):
+        assert batch.source is not None
+        assert max(batch.values.numel(), batch.source.values.numel()) <= 100 or len(batch.lengths) == 1
+        order = list(zip(batch.lengths.tolist(), batch.source.lengths.tolist(), strict=True))
+        assert order == sorted(order, reverse=True)
+        rows += batch.index.tolist()
+    assert sorted(rows) == list(range(200))
+
+
 def test_save_and_load(tmp_path, monkeypatch):
     data = Sequences.from_list([[0, 1, 2], [3]], weights=[1, 2], source=Sequences.from_list([[4], [5]]))
     data.save(tmp_path / "data")
@@ -137,6 +154,31 @@ def test_save_and_load(tmp_path, monkeypatch):
     assert mapped.batch().values.tolist() == data.batch().values.tolist()
     with pytest.raises(InputError, match="no sequences in"):
         Sequences.load(tmp_path / "nothing")
+
+
+def test_what_was_saved_before_is_gone_and_nothing_else(tmp_path):
+    pairs = Sequences.from_list([[0, 1]], source=Sequences.from_list([[2]]))
+    pairs.save(tmp_path)
+    Sequences.from_list([[0, 1]]).save(tmp_path)
+    assert Sequences.load(tmp_path).source is None
+    assert not (tmp_path / "source").exists()
+    pairs.save(tmp_path)
+    (tmp_path / "source" / "notes.txt").write_text("mine")
+    Sequences.from_list([[0, 1]]).save(tmp_path)
+    assert Sequences.load(tmp_path).source is None
+    assert [path.name for path in (tmp_path / "source").iterdir()] == ["notes.txt"]
+
+
+def test_rows_of_a_batch_keep_their_sources():
+    targets, sources = [[0, 1, 2], [3], [4, 5]], [[1], [2, 3], [4, 5, 6]]
+    data = Sequences.from_list(targets, weights=[1, 2, 3], source=Sequences.from_list(sources))
+    for rows in (torch.tensor([2, 1, 1]), slice(1, 2)):
+        found, number = data.batch().take(rows), np.arange(3)[rows]
+        expected = data[number].batch()
+        assert found.values.tolist() == expected.values.tolist()
+        assert found.weights.tolist() == expected.weights.tolist()
+        assert found.source.values.tolist() == expected.source.values.tolist()
+        assert found.index.tolist() == number.tolist()
 
 
 @pytest.mark.parametrize(

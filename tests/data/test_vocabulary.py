@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probseq.data.vocabulary import LEVELS, Vocabulary, split_words
+from probseq.data.vocabulary import LEVELS, Vocabulary, as_read, split_words
 from probseq.errors import InputError
 
 LETTERS = Vocabulary.build([], "letters")
@@ -24,6 +24,14 @@ def plain_letters(text: str) -> str:
 @settings(deadline=None)
 def test_letters_equal_their_definition(text):
     assert LETTERS.decode(LETTERS.encode(text)) == plain_letters(text)
+
+
+@given(st.sampled_from([one for one in LEVELS if one != "vector"]), *[st.text("aA -\xe9\u0301\n", max_size=5)] * 2)
+@settings(deadline=None)
+def test_texts_of_the_same_symbols_are_read_as_one(level, text, other):
+    vocabulary = Vocabulary.build([text, other, "a"], level, min_count=1)
+    same = vocabulary.encode(text).tolist() == vocabulary.encode(other).tolist()
+    assert (as_read(text, level) == as_read(other, level)) == same
 
 
 def test_letters_are_27_with_a_first_and_the_space_last():
