@@ -17,6 +17,7 @@ from probseq.data.sequences import Sequences, check_sequences
 from probseq.errors import InputError
 from probseq.inference.run import Fit
 from probseq.models.base import SequenceModel, evaluation_mode
+from probseq.models.given import Given
 from probseq.types import Likelihood
 
 _DOCUMENTS = 8  # whole documents are long: side by side they need fewer steps, and models go through them in pieces
@@ -87,6 +88,11 @@ class Score:
     def nats_per_token_se(self) -> NDArray[np.float64]:
         """``(R,)`` standard error of `nats_per_token` over sequences; see `standard_error_of_rate`."""
         return np.array([standard_error_of_rate(one, self.num_tokens, self.weights) for one in self.log_prob])
+
+    @property
+    def nats_per_sequence(self) -> NDArray[np.float64]:
+        """``(R,)`` ``-elpd / N``: where a sequence is a word, nats per word; for a bound, an upper bound on it."""
+        return np.asarray(-self.elpd / self.weights.sum())
 
     @property
     def bits_per_token(self) -> NDArray[np.float64]:
@@ -184,12 +190,15 @@ def evaluate(model: SequenceModel | Fit[Any], data: Sequences, max_tokens: int =
         A `Score`, its sequences in the order of `data`.
 
     Raises:
-        InputError: no model, no data, nothing observed, values the model does not know, or NaN from every restart.
+        InputError: no model, no data, nothing observed, values the model does not know, NaN from every restart, or
+            sources that were fixed for another number of sequences.
     """
     model = model.model if isinstance(model, Fit) else model
     if not hasattr(model, "token_log_prob"):
         raise InputError(f"received a {type(model).__name__} to evaluate; expected a model or a Fit")
     check_sequences(data, "data")
+    if isinstance(model, Given):
+        model.check_count(len(data))
     log_prob, error, drift = (np.empty((model.num_restarts, len(data))) for _ in range(3))
     estimated = _estimates(model) and data.continues is None
     sums = _SumOfEstimates()

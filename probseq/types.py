@@ -8,7 +8,7 @@ K    states or topics
 V    symbols of the vocabulary
 D    dimensions of a real-valued observation
 H    hidden units
-S    steps of an inference run
+S    steps of an inference run; of conditional models, positions in the source
 M    rows of an emission table (V for symbols, N * T for vectors)
 ==== =====================================================================
 

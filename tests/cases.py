@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from kinds import BINARY, COUNTS, PLANE, REALS, SYMBOLS, Kind
 
 import probseq as ps
@@ -96,6 +97,94 @@ def _posterior(name: str, emission: Any, kind: Kind = SYMBOLS) -> Case:
     return Case(name, build, fit, kind, gaps=True)
 
 
+@dataclass(frozen=True)
+class ConditionalCase:
+    """A model with a source, of 4 source symbols and 3 target symbols, the last of each the end symbol.
+
+    Attributes:
+        name: shown by pytest.
+        build: (num_restarts, seed) -> model, in its default precision.
+        fit: (model, train, validation) -> Fit, short, of pairs.
+        in_contract: whether its targets given a source are a row of the contract too.
+    """
+
+    name: str
+    build: Callable[[int, int], Any]
+    fit: Callable[[Any, ps.Sequences, ps.Sequences], ps.Fit] = _gradient
+    in_contract: bool = True
+
+    def model(self, num_restarts: int = 2, seed: int = 0) -> Any:
+        """A model in float64."""
+        return self.build(num_restarts, seed).double().eval()
+
+    @property
+    def given(self) -> Case:
+        """Its targets, the source fixed: an ordinary model of sequences."""
+
+        def fit(model: Any, train: ps.Sequences, validation: ps.Sequences) -> ps.Fit:
+            return replace(self.fit(model.model, with_source(train), with_source(validation)), model=model)
+
+        return Case(self.name, lambda restarts, seed: self.build(restarts, seed).given(SOURCE), fit)
+
+
+SOURCE = ps.Sequences.from_list([[1, 0, 2, 3]])
+
+
+def with_source(data: ps.Sequences) -> ps.Sequences:
+    """The same source for every sequence."""
+    return ps.Sequences(data.values, data.offsets, data.weights, SOURCE[np.zeros(len(data), dtype=np.int64)])
+
+
+def _seq2seq(name: str, factory: Callable[[], Any], **options: Any) -> ConditionalCase:
+    return ConditionalCase(name, lambda restarts, seed: ps.Conditional.from_seed(factory, restarts, seed), **options)
+
+
+def _gently(model, train, validation):
+    return ps.fit_gradient(model, train, validation, num_steps=60, batch_size=16, learning_rate=0.01, warmup_steps=20)
+
+
+CONDITIONAL = [
+    _seq2seq("bottleneck", lambda: ps.Seq2Seq(4, 3, attention=None, hidden_dim=8, num_layers=2), in_contract=False),
+    _seq2seq(
+        "attention-dot",
+        lambda: ps.Seq2Seq(4, 3, attention="dot", cell="gru", hidden_dim=8, embed_dim=4, dropout=0.1),
+    ),
+    _seq2seq(
+        "attention-additive",
+        lambda: ps.Seq2Seq(4, 3, attention="additive", bidirectional=False, hidden_dim=8),
+        in_contract=False,
+    ),
+    _seq2seq(
+        "transformer-seq2seq", lambda: ps.TransformerSeq2Seq(4, 3, num_layers=1, num_heads=2, embed_dim=16), fit=_gently
+    ),
+    _seq2seq(
+        "hmm-decoder-latent",
+        lambda: ps.HMMDecoder(4, 3, states="latent", num_states=3, num_components=2, hidden_dim=8, dropout=0.1),
+    ),
+    _seq2seq("hmm-decoder-alignment", lambda: ps.HMMDecoder(4, 3, states="alignment", hidden_dim=8)),
+    _seq2seq(
+        "hmm-decoder-order-0",
+        lambda: ps.HMMDecoder(4, 3, states="alignment", order=0, cell="gru", hidden_dim=8),
+        in_contract=False,
+    ),
+    _seq2seq(
+        "hmm-decoder-monotone",
+        lambda: ps.HMMDecoder(
+            4, 3, states="alignment", monotone=True, emission="previous", num_components=2, hidden_dim=8
+        ),
+        in_contract=False,
+    ),
+    ConditionalCase(
+        "alignment-hmm", lambda r, s: ps.AlignmentHMM(4, 3, num_restarts=r, seed=s, concentration=1.1), _em
+    ),
+    ConditionalCase(
+        "hmm-decoder-bayesian",
+        lambda r, s: ps.BayesianHMMDecoder(4, 3, num_restarts=r, seed=s, states="alignment", hidden_dim=8),
+        _svi,
+        in_contract=False,
+    ),
+]
+
 families = ps.emissions
 CASES = [
     Case("uniform", lambda r, s: ps.Uniform(3), _counts, restarts=False, baseline=True, gaps=True),
@@ -153,4 +242,5 @@ CASES = [
         PLANE,
     ),
     _net("rnn-gaussian-tied", lambda: ps.RNN(hidden_dim=8, emission=families.Gaussian(2, covariance="tied")), PLANE),
+    *(case.given for case in CONDITIONAL if case.in_contract),
 ]

@@ -212,10 +212,12 @@ def make_folder(folder: Path) -> None:
 
 
 def fingerprint(data: Sequences) -> str:
-    """A checksum of everything in a data set."""
+    """A checksum of everything in a data set, its sources included."""
     checksum = hashlib.sha256()
     for array in (data.values, data.offsets, data.weights, data.missing, data.states, data.continues):
         checksum.update(b"-" if array is None else array.tobytes())
+    if data.source is not None:
+        checksum.update(fingerprint(data.source).encode())
     return checksum.hexdigest()
 
 

@@ -14,6 +14,8 @@ from probseq.inference.online import OnlineStep
 from probseq.inference.run import Budgets, Fit, run
 from probseq.models.bayesian_hmm import BayesianHMM
 from probseq.models.emissions import Emission
+from probseq.models.network import Network
+from probseq.models.network_model import wrapped
 from probseq.models.syntax_topics import SyntaxTopics
 from probseq.models.topic import LDA
 
@@ -139,7 +141,8 @@ def _check(
             "whose bound em climbs"
         )
     if not hasattr(model, "e_step"):
-        raise InputError(f"{type(model).__name__} has no E-step; fit networks with fit_gradient")
+        instead = wrapped(model) if isinstance(model, Network) else "fit networks with fit_gradient"
+        raise InputError(f"{type(model).__name__} has no E-step; {instead}")
     check_sequences(data, "data")
     if not tol >= 0:
         raise InputError(f"tol is {tol}; expected 0 or more")

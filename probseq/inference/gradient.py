@@ -19,8 +19,8 @@ from probseq.inference.gradient_step import GradientStep
 from probseq.inference.lone_restarts import check_kind, lone_restarts
 from probseq.inference.record import Storage
 from probseq.inference.run import UNLIMITED_STEPS, Budgets, Fit, run
-from probseq.models.autoregressive import Autoregressive
 from probseq.models.base import Model
+from probseq.models.network_model import NetworkModel
 
 M = TypeVar("M", bound=Model)
 
@@ -96,7 +96,7 @@ def fit_gradient(
     follows the clock, so there nothing is repeated exactly.
 
     Args:
-        model: `probseq.Autoregressive`, or a hidden Markov model.
+        model: `probseq.Autoregressive`, `probseq.Conditional`, or a hidden Markov model.
         data: the training sequences. What a model wants to know of the data before it is fitted, it learns from these.
         validation: sequences to choose weights and stopping by.
         num_steps: optimizer steps of each restart, at most. Default: 2000, or no limit where another budget is given.
@@ -174,7 +174,7 @@ def fit_gradient(
 def _prepare(model: Model, data: Sequences, validation: Sequences | None, precision: str, device: str | None) -> None:
     """Look at everything that can be wrong with the model and the data, then let the model see the data."""
     check_kind(model)
-    if precision != "float32" and not isinstance(model, Autoregressive):
+    if precision != "float32" and not isinstance(model, NetworkModel):
         raise InputError(
             f"precision is {precision!r}, which is for networks; leave it out for a {type(model).__name__}"
         )
@@ -190,11 +190,12 @@ def _check_data(model: Model, data: Sequences, part: str) -> None:
     check_sequences(data, part)
     for batch in data.batches():
         model.check_values(batch)
+        model.check_possible(batch)
 
 
 def _look_at(model: Any, data: Sequences) -> None:
     """Let the model see the data: a network its first data alone, whose units are its own from then on."""
-    if not isinstance(model, Autoregressive):
+    if not isinstance(model, NetworkModel):
         initialize(model, data)
     elif not model.initialized:
         model.observe(data)

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from probseq.data.batch import Batch
 from probseq.errors import InputError
-from probseq.models.autoregressive import Autoregressive, net_token_log_prob
 from probseq.models.base import Model
+from probseq.models.network import Network
+from probseq.models.network_model import NetworkModel, wrapped
 from probseq.models.variational import VariationalHMM
-from probseq.ops import chain
 
 Each = Callable[[Callable[[int], float], list[int]], Iterable[float]]
 """A `map` over restarts."""
@@ -67,14 +67,15 @@ class LoneRestarts:
 
 
 class Networks(LoneRestarts):
-    """The networks of an `Autoregressive` model, which are modules already."""
+    """The networks of a model, which are modules already."""
 
-    def __init__(self, model: Autoregressive) -> None:
+    def __init__(self, model: NetworkModel) -> None:
         self.model, self.modules, self.device = model, list(model.nets), model.device
         self.dropout = model.nets[0].dropout
 
     def log_prob(self, module: Any, batch: Batch) -> Tensor:
-        return net_token_log_prob(module, batch)
+        log_prob: Tensor = module.token_log_prob(batch)
+        return log_prob
 
     def parameter_groups(self, module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         """Matrices are decayed, vectors (biases, norms) are not."""
@@ -128,7 +129,8 @@ class TakenRestarts(LoneRestarts):
 
     def training_log_prob(self, module: Any, batch: Batch) -> Tensor:
         """Of the observations together with the states that are known, as in the E-step."""
-        return chain.token_log_prob(module.conditioned(batch))[0]
+        log_prob: Tensor = module.conditioned_log_prob(batch)[0]
+        return log_prob
 
     def log_prior(self, module: Any) -> Tensor | float:
         log_prior: Tensor = module.log_prior()[0]
@@ -156,7 +158,7 @@ class TakenRestarts(LoneRestarts):
 
 def lone_restarts(model: Model) -> LoneRestarts:
     """The restarts of this model."""
-    return Networks(model) if isinstance(model, Autoregressive) else TakenRestarts(model)
+    return Networks(model) if isinstance(model, NetworkModel) else TakenRestarts(model)
 
 
 def check_kind(model: Any) -> None:
@@ -165,6 +167,8 @@ def check_kind(model: Any) -> None:
         raise InputError(
             "a VariationalHMM has a posterior, which the gradient of a likelihood would leave; fit it with em"
         )
-    if isinstance(model, Autoregressive) or all(hasattr(model, name) for name in ("take", "put", "log_prior")):
+    if isinstance(model, NetworkModel) or all(hasattr(model, name) for name in ("take", "put", "log_prior")):
         return
+    if isinstance(model, Network):
+        raise InputError(f"received the {type(model).__name__} alone; {wrapped(model)}")
     raise InputError(f"fit_gradient fits networks and hidden Markov models; received {type(model).__name__}")

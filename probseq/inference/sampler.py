@@ -22,7 +22,7 @@ class Sampler:
 
     def __init__(self, data: Sequences, batch_size: int, seed: int, device: torch.device) -> None:
         self.data, self.batch_size, self.seed, self.device = data, batch_size, seed, device
-        self.longest = int(data.lengths.max())
+        self.longest = int(data.extents.max())
         self.seek(0, 0)
 
     def seek(self, epoch: int, drawn: int) -> None:

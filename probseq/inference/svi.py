@@ -45,7 +45,8 @@ def svi(
     device: str | None = None,
     progress: bool | None = None,
 ) -> Fit[G]:
-    r"""Fit the guide of a `probseq.BayesianHMM` or a `probseq.LDA` by stochastic variational inference, in place.
+    r"""Fit the guide of a `probseq.BayesianHMM`, a `probseq.BayesianHMMDecoder` or a `probseq.LDA` by stochastic
+    variational inference, in place.
 
     Each step draws parameters from the guide and climbs the gradient of Pyro's ``Trace_ELBO``, reparametrised, by Adam.
     With minibatches B of the N sequences, the step's estimate of the evidence lower bound is
@@ -65,7 +66,8 @@ def svi(
         data: the training sequences. A starting point that depends on data is made from them.
         num_steps: steps at most.
         batch_size: sequences in a minibatch, B. Default: all.
-        learning_rate: of Adam, at its highest. An encoder's weights take steps of a tenth of it.
+        learning_rate: of Adam, at its highest. The weights of encoders and networks take steps of a tenth of
+            it.
         num_particles: draws of the parameters in one step.
         seed: of minibatches and draws.
         seconds: wall-clock seconds at most; the rate follows whichever budget is closer to its end.
@@ -128,7 +130,10 @@ def _final(model: Guided, data: Sequences, num_draws: int) -> dict[str, list[flo
 
 def _check(model: Any, data: Sequences, batch_size: int | None, learning_rate: float, num_particles: int) -> None:
     if not isinstance(model, Guided):
-        raise InputError(f"svi fits models that have a guide, BayesianHMM and LDA; received a {type(model).__name__}")
+        raise InputError(
+            "svi fits models that have a guide, BayesianHMMDecoder, BayesianHMM and LDA; "
+            f"received a {type(model).__name__}"
+        )
     model.check_data(data)
     if not any(True for _ in model.guide_parameters()):
         raise InputError("there is nothing to fit: all parts of the model are fixed")

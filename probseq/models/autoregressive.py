@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Shaped
-from torch import Tensor, nn
+from torch import Tensor
 
-from probseq.data.batch import Batch
-from probseq.data.sequences import Sequences
-from probseq.errors import InputError, unknown
-from probseq.models import emissions
-from probseq.models.base import Model, restart_seed
-from probseq.models.emissions import Emission
+from probseq.errors import InputError
 from probseq.models.network import Network
-from probseq.types import TokenLogProb
+from probseq.models.network_model import NetworkModel
 
-__all__ = ["Autoregressive", "Network", "net_token_log_prob"]
+__all__ = ["Autoregressive", "Network"]
 
 NetworkState = list[tuple[Tensor, Any]]
 """For each network: its outputs ``(N, 1, P)`` for the next observation, and its own state."""
 
 
-class Autoregressive(Model):
+class Autoregressive(NetworkModel):
     r"""R networks of one architecture, each a model of sequences by the chain rule.
 
     .. math::
@@ -50,75 +44,8 @@ class Autoregressive(Model):
         torch.Size([3, 1, 3])
     """
 
-    def __init__(self, nets: Sequence[nn.Module]) -> None:
-        super().__init__()
-        if not nets:
-            raise InputError("Autoregressive needs at least one network; received none")
-        for net in nets:
-            if not isinstance(net, Network):
-                raise InputError(f"received {type(net).__name__}; expected a network such as ps.LSTM(27)")
-        self.nets: list[Network] = nn.ModuleList(nets)  # type: ignore[assignment]
-        first = self.nets[0]
-        if any(type(net) is not type(first) or net.config() != first.config() for net in self.nets):
-            raise InputError("the networks differ in kind or size; restarts of one model must be alike")
-        self.num_restarts = len(nets)
-        self.training = first.training  # so that a selected restart is in the mode of the whole
-
-    @property
-    def emission(self) -> Emission:  # type: ignore[override]
-        """The head of the first network: all are of one family."""
-        return self.nets[0].emission
-
-    @classmethod
-    def from_seed(cls, factory: Callable[[], Network], num_restarts: int = 1, seed: int = 0) -> Autoregressive:
-        """Build R networks; the starting weights of restart r depend on ``(seed, r)`` alone.
-
-        Raises:
-            InputError: fewer than one restart.
-        """
-        if num_restarts < 1:
-            raise InputError(f"num_restarts is {num_restarts}; expected 1 or more")
-        nets = []
-        with torch.random.fork_rng(devices=[]):
-            for r in range(num_restarts):
-                torch.manual_seed(restart_seed(seed, r))
-                nets.append(factory())
-        return cls(nets)
-
-    def config(self) -> dict[str, Any]:
-        network = {"kind": type(self.nets[0]).__name__, **self.nets[0].config()}
-        return {"num_restarts": self.num_restarts, "network": network}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Autoregressive:
-        from probseq.models import NETWORKS
-
-        arguments = dict(config["network"])
-        name = arguments.pop("kind")
-        if name not in NETWORKS:
-            raise unknown("network", name, NETWORKS)
-        if "emission" in arguments:
-            arguments["emission"] = emissions.from_config(arguments["emission"])
-        kind = NETWORKS[name]
-        return cls.from_seed(lambda: kind(**arguments), config["num_restarts"])
-
-    @property
-    def initialized(self) -> bool:
-        """Whether `observe` has seen the data, or has no use for them."""
-        return all(net.initialized for net in self.nets)
-
-    def observe(self, data: Sequences) -> None:
-        """Let every network fix the units that it reads vectors in; see `Network`. A fit does it first of all."""
-        for net in self.nets:
-            net.observe(data)
-
-    def check_values(self, batch: Batch) -> None:
-        super().check_values(batch)
-        self.check_complete(batch)
-
-    def token_log_prob(self, batch: Batch) -> TokenLogProb:
-        self.check_values(batch)
-        return torch.stack([net_token_log_prob(net, batch) for net in self.nets])
+    nets: list[Network]
+    example: ClassVar[str] = "ps.LSTM(27)"
 
     def initial_state(self, num_sequences: int) -> NetworkState:
         return [net(net.begin(num_sequences)) for net in self.nets]
@@ -145,23 +72,3 @@ class Autoregressive(Model):
                 outputs, memory = net(inputs[:, begin : begin + piece], memory)
             after.append((outputs[:, -1:], memory))
         return after
-
-    def select(self, restart: int) -> Autoregressive:
-        """The model with that network only; the network is shared, not copied."""
-        lone = type(self)([self.nets[self.check_restart(restart)]])
-        lone.vocabulary = self.vocabulary
-        return lone
-
-
-def net_token_log_prob(net: Network, batch: Batch) -> Float[Tensor, "N T"]:
-    """``log p(x_t | x_<t)`` of one network; 0 at padding. The values of the batch have been checked.
-
-    Where no gradient is wanted, long sequences are read in pieces, and the state is carried from one to the next.
-    """
-    inputs = torch.cat([net.begin(len(batch.values)), net.read(batch.values[:, :-1])], dim=1)
-    piece = inputs.shape[1] if torch.is_grad_enabled() else net.piece(len(inputs))
-    state, terms = None, []
-    for begin in range(0, inputs.shape[1], piece):
-        outputs, state = net(inputs[:, begin : begin + piece], state)
-        terms.append(net.log_prob(outputs, batch.values[:, begin : begin + piece]))
-    return torch.cat(terms, dim=1).masked_fill(~batch.mask, 0.0)

@@ -120,12 +120,14 @@ class Model(nn.Module):
     Attributes:
         emission: the family of the observations. It says what they may be, and it may hold parameters.
         vocabulary: the digest of the vocabulary of the data that it has seen; None where that is not known.
+        source_vocabulary: of pairs, that of the sources.
     """
 
     likelihood: Likelihood = "exact"
     num_restarts: int = 1
     emission: Emission
     vocabulary: str | None = None
+    source_vocabulary: str | None = None
 
     def extra_repr(self) -> str:
         settings = self.config().items()
@@ -160,7 +162,7 @@ class Model(nn.Module):
             InputError: nothing is possible after what was given.
         """
         log_prob = self.next_log_prob(state)[0]
-        if log_prob.isnan().any() or (log_prob == -math.inf).all(dim=-1).any():
+        if not (log_prob.amax(dim=-1) > -math.inf).all():  # NaN is not greater either
             raise InputError("the prefix has probability 0 under this model; give another, or fit with a prior")
         return log_prob
 
@@ -245,6 +247,12 @@ class Model(nn.Module):
                 f"the data have missing observations, and {type(self).__name__} needs every one to predict the next; "
                 "take an HMM, which integrates over what is missing, or leave those sequences out"
             )
+
+    def check_possible(self, batch: Batch) -> None:
+        """Raise `InputError` for a sequence that is impossible whatever the parameters; a fit asks before it begins.
+
+        Such a sequence scores -inf, and no step makes it more probable. Most models know of none.
+        """
 
     @torch.no_grad()
     def sample(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from probseq.data.batch import Batch
 from probseq.data.sequences import Sequences, check_sequences
 from probseq.errors import InputError, check_whole
-from probseq.models.base import Model
+from probseq.models.stacked import Stacked
 
 if TYPE_CHECKING:
     from probseq.models.guides import OwnNoise
@@ -20,21 +20,11 @@ if TYPE_CHECKING:
 OBJECTIVE = "evidence lower bound per token (nats), estimated"
 
 
-class Guided(Model):
-    """A model with a guide: a family of posteriors whose members `probseq.svi` searches by the gradient of the bound.
+class Guided(Stacked):
+    """A model with a guide: a family of posteriors that `probseq.svi` searches by the gradient of the bound."""
 
-    Attributes:
-        numbers: of the restarts, on which their randomness depends.
-    """
-
-    numbers: list[int]
     start: str
     initialized: bool
-
-    if TYPE_CHECKING:  # of the model's other base
-
-        def take(self, restarts: Sequence[int]) -> Any: ...
-        def put(self, restarts: Sequence[int], other: Any) -> None: ...
 
     def guide_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """What `probseq.svi` changes, by name. Restarts are the first axis of every one."""
@@ -99,6 +89,7 @@ class Guided(Model):
         check_sequences(data, "data")
         for batch in data.batches():
             self.check_values(batch)
+            self.check_possible(batch)
 
     def check_initialized(self) -> None:
         """Raise `InputError` if the start is made from data, and no fit has seen any."""

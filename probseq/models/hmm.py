@@ -20,6 +20,7 @@ from probseq.models.emissions import Categorical, Emission, check_concentration
 from probseq.models.forecast import Forecast, forecast, symbols_ahead
 from probseq.models.markov import MarkovModel
 from probseq.models.masks import check_groups, check_mask
+from probseq.models.stacked import Stacked
 from probseq.ops import chain, paths
 from probseq.ops.log_product import log_product
 from probseq.types import Array
@@ -36,7 +37,7 @@ class Statistics(NamedTuple):
     emission: Float[Tensor, "R G Q"]
 
 
-class HMM(MarkovModel):
+class HMM(Stacked, MarkovModel):
     r"""Hidden Markov model with K states and R restarts as the first axis of every parameter.
 
     .. math::
@@ -308,23 +309,6 @@ class HMM(MarkovModel):
 
     # Restarts
 
-    def select(self, restart: int) -> HMM:
-        return self.take([self.check_restart(restart)])
-
-    def take(self, restarts: Sequence[int]) -> HMM:
-        """A copy with these restarts, in this order."""
-        new = type(self).from_config({**self.config(), "num_restarts": len(restarts)}).to(self.device)
-        new.load_state_dict({**self.state_dict(), **self._rows(restarts)})
-        new.numbers, new.vocabulary = [self.numbers[r] for r in restarts], self.vocabulary
-        return new
-
-    def put(self, restarts: Sequence[int], other: HMM) -> None:
-        """Overwrite these restarts with those of `other`."""
-        given = dict(other.named_parameters())
-        rows = torch.as_tensor(restarts, device=self.device)
-        for name, value in self.named_parameters():
-            value.data[rows] = given[name].data
-
     def permute(self, permutations: Array) -> HMM:
         """The same model with its states in another order; no likelihood changes, and paths are renamed.
 
@@ -343,10 +327,6 @@ class HMM(MarkovModel):
         shared = {f"emission.{name}" for name in self.emission.shared}
         names = [f"emission.{name}" for name, _ in self.emission.named_parameters()]
         return {"log_initial": "K", "log_transition": "KK", **{n: "" if n in shared else "G" for n in names}}
-
-    def _rows(self, restarts: Sequence[int]) -> dict[str, Tensor]:
-        rows = torch.as_tensor(restarts, device=self.device)
-        return {name: value.data[rows] for name, value in self.named_parameters()}
 
     # What EM needs
 

@@ -62,6 +62,10 @@ class MarkovModel(Model):
         """Entropy of the path of states given the sequence, in nats: 0 where one is possible, -inf where none is."""
         return paths.path_entropy(self.conditioned(batch))
 
+    def conditioned_log_prob(self, batch: Batch) -> TokenLogProb:
+        """As `token_log_prob`, of the observations together with the states that are known."""
+        return chain.token_log_prob(self.conditioned(batch))
+
     def conditioned(self, batch: Batch) -> chain.Potentials:
         """Potentials in which a known state leaves no other."""
         potentials = self.potentials(batch)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from probseq.data.batch import Batch
 from probseq.data.sequences import Sequences
 from probseq.errors import InputError, check_whole
 from probseq.models import emissions
@@ -41,6 +42,7 @@ class Network(nn.Module):
         InputError: neither or both of `num_symbols` and `emission`, or dropout outside [0, 1).
     """
 
+    is_conditional: ClassVar[bool] = False
     location: Tensor
     scale: Tensor
     observed: Tensor
@@ -71,6 +73,19 @@ class Network(nn.Module):
             state: what an earlier call returned; None at the beginning.
         """
         raise NotImplementedError
+
+    def token_log_prob(self, batch: Batch) -> Float[Tensor, "N T"]:
+        """``log p(x_t | x_<t)`` in nats; 0 at padding. The values of the batch have been checked.
+
+        Where no gradient is wanted, long sequences are read in pieces, and the state is carried from one to the next.
+        """
+        inputs = torch.cat([self.begin(len(batch.values)), self.read(batch.values[:, :-1])], dim=1)
+        piece = inputs.shape[1] if torch.is_grad_enabled() else self.piece(len(inputs))
+        state, terms = None, []
+        for begin in range(0, inputs.shape[1], piece):
+            outputs, state = self(inputs[:, begin : begin + piece], state)
+            terms.append(self.log_prob(outputs, batch.values[:, begin : begin + piece]))
+        return torch.cat(terms, dim=1).masked_fill(~batch.mask, 0.0)
 
     def piece(self, num_sequences: int) -> int:
         """How many tokens of so many sequences are read at once where sequences are long and memory counts."""

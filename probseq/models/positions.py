@@ -10,7 +10,7 @@ POSITIONS = ("rotary", "learned", "sinusoidal")
 
 _BASE = 10_000.0
 Turn = tuple[Tensor, Tensor]
-"""Cosines and sines ``(T, dim / 2)``."""
+"""Cosines and sines ``(T, dim)``: those of one half of the coordinates, and again, the sines negative at first."""
 
 
 def angles(past: int, steps: int, dim: int, device: torch.device) -> Float[Tensor, "T half"]:
@@ -31,17 +31,17 @@ def sinusoids(past: int, steps: int, dim: int, like: Tensor) -> Float[Tensor, "T
 
 
 def rotation(past: int, steps: int, dim: int, like: Tensor) -> Turn:
-    """Cosines and sines ``(steps, dim / 2)`` of the rotary angles.
+    """Cosines and sines of the rotary angles, as `rotate` takes them.
 
     Reference:
         J. Su et al. (2021), "RoFormer: enhanced transformer with rotary position embedding".
     """
     angle = angles(past, steps, dim, like.device)
-    return angle.cos().to(like.dtype), angle.sin().to(like.dtype)
+    cos, sin = angle.cos().to(like.dtype), angle.sin().to(like.dtype)
+    return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
 
 
 def rotate(x: Float[Tensor, "*B T dim"], turn: Turn) -> Float[Tensor, "*B T dim"]:
     """Rotate pairs of coordinates by the angle of their position; products then depend on distance alone."""
     cos, sin = turn
-    left, right = x.chunk(2, dim=-1)
-    return torch.cat([left * cos - right * sin, left * sin + right * cos], dim=-1)
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), sin)

@@ -16,6 +16,7 @@ from probseq.models.base import restart_generator
 from probseq.models.document_memory import DocumentMemory
 from probseq.models.emissions import Categorical
 from probseq.models.particle_model import check_prior
+from probseq.models.stacked import Stacked
 from probseq.models.syntax_topics_variational import VariationalSyntaxTopics
 from probseq.ops import particles
 from probseq.ops.topics import draw_log_dirichlet
@@ -25,7 +26,7 @@ STARTS = ("gibbs", "random")
 _EVENNESS = 10.0  # a random start is within about 30 % of even
 
 
-class SyntaxTopics(VariationalSyntaxTopics):
+class SyntaxTopics(Stacked, VariationalSyntaxTopics):
     r"""A hidden Markov model over C classes, of which class 0 emits from the topics of the document.
 
     .. math::
@@ -170,24 +171,14 @@ class SyntaxTopics(VariationalSyntaxTopics):
 
     # Restarts
 
-    def select(self, restart: int) -> SyntaxTopics:
-        return self.take([self.check_restart(restart)])
-
     def take(self, restarts: Sequence[int]) -> SyntaxTopics:
-        """A copy with these restarts, in this order."""
-        rows = torch.as_tensor(restarts, device=self.device)
-        new: SyntaxTopics = type(self).from_config({**self.config(), "num_restarts": len(restarts)}).to(self.device)
-        new.load_state_dict({name: value.data[rows] for name, value in self.named_parameters()})
-        new.numbers, new.vocabulary = [self.numbers[r] for r in restarts], self.vocabulary
-        new._memory = self._memory.take(rows)
+        new = super().take(restarts)
+        new._memory = self._memory.take(torch.as_tensor(restarts, device=self.device))
         return new
 
     def put(self, restarts: Sequence[int], other: SyntaxTopics) -> None:
-        """Overwrite these restarts with those of `other`."""
-        rows, given = torch.as_tensor(restarts, device=self.device), dict(other.named_parameters())
-        for name, value in self.named_parameters():
-            value.data[rows] = given[name].data
-        self._memory.put(rows, other._memory)
+        super().put(restarts, other)
+        self._memory.put(torch.as_tensor(restarts, device=self.device), other._memory)
 
     # The statement of the model
 

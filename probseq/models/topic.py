@@ -214,25 +214,15 @@ class LDA(Guided, VariationalTopics, ParticleModel):
 
     # Restarts
 
-    def select(self, restart: int) -> LDA:
-        return self.take([self.check_restart(restart)])
-
     def take(self, restarts: Sequence[int]) -> LDA:
-        """A copy with these restarts, in this order."""
-        rows = torch.as_tensor(restarts, device=self.device)
-        new: LDA = type(self).from_config({**self.config(), "num_restarts": len(restarts)}).to(self.device)
-        new.load_state_dict({name: value.data[rows] for name, value in self.named_parameters()})
-        new.numbers, new.vocabulary = [self.numbers[r] for r in restarts], self.vocabulary
-        new._memory = self._memory.take(rows)
+        new = super().take(restarts)
+        new._memory = self._memory.take(torch.as_tensor(restarts, device=self.device))
         new._documents.update(self._documents)
         return new
 
     def put(self, restarts: Sequence[int], other: LDA) -> None:
-        """Overwrite these restarts with those of `other`."""
-        rows, given = torch.as_tensor(restarts, device=self.device), dict(other.named_parameters())
-        for name, value in self.named_parameters():
-            value.data[rows] = given[name].data
-        self._memory.put(rows, other._memory)
+        super().put(restarts, other)
+        self._memory.put(torch.as_tensor(restarts, device=self.device), other._memory)
 
     # The statement of the model
 

@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from checkpointed import SETTINGS, Stop, counting, fit, fit_until, gru, hmm, same_files, same_fit
+from checkpointed import SETTINGS, Stop, counting, fit, fit_until, gru, hmm, same_files, same_fit, seq2seq
 
 import probseq as ps
 from probseq.inference.metrics import read_metrics
 
 
-@pytest.mark.parametrize("make", [gru, hmm])
+@pytest.mark.parametrize("make", [gru, seq2seq, hmm])
 @pytest.mark.parametrize("options", [{}, {"accumulate": 2, "schedule": "constant"}])
 def test_a_stopped_and_resumed_fit_is_the_uninterrupted_one(monkeypatch, tmp_path, make, options):
-    options = options | ({} if make is gru else {"learning_rate": 0.1})
+    options = options | ({"learning_rate": 0.1} if make is hmm else {})
     whole = fit(tmp_path / "whole", make(), **options)
     for step in (5, 19):  # before the first checkpoint of two restarts, and after several
         folder = tmp_path / str(step)
