@@ -7,6 +7,7 @@ from probseq.checkpoint import load, save
 from probseq.compare import Comparison, compare
 from probseq.data.catalog import corpora, load_corpus
 from probseq.data.corpus import Corpus, read_corpus
+from probseq.data.parallel import read_pairs
 from probseq.data.sequences import Batch, Sequences
 from probseq.data.vocabulary import Vocabulary
 from probseq.errors import InputError
@@ -20,21 +21,29 @@ from probseq.inference.mcmc import Mcmc, nuts
 from probseq.inference.run import Fit
 from probseq.inference.svi import svi
 from probseq.models import emissions, masks
+from probseq.models.alignment_hmm import AlignmentHMM
 from probseq.models.autoregressive import Autoregressive
 from probseq.models.base import SequenceModel
 from probseq.models.bayesian_hmm import BayesianHMM
+from probseq.models.bayesian_hmm_decoder import BayesianHMMDecoder
 from probseq.models.cache import CacheUnigram
+from probseq.models.conditional import Conditional
 from probseq.models.hmm import HMM
+from probseq.models.hmm_decoder import HMMDecoder
 from probseq.models.input_hmm import InputHMM
 from probseq.models.ngram import NGram, Uniform, Unigram
 from probseq.models.posterior_hmm import PosteriorHMM
 from probseq.models.recurrent import GRU, LSTM, RNN, UpdateGateRNN
+from probseq.models.seq2seq import Seq2Seq
 from probseq.models.syntax_topics import SyntaxTopics
 from probseq.models.topic import LDA
 from probseq.models.transformer import Transformer
+from probseq.models.transformer_seq2seq import TransformerSeq2Seq
 from probseq.models.variational import VariationalHMM
 from probseq.restarts import Sensitivity, align, best_restart, model_choice, select, sensitivity
+from probseq.search import Hypotheses, beam_search
 from probseq.study import Study, preset, read_study, run_study
+from probseq.transduction.errors import TranscriptionErrors, decoding_errors, transcription_errors
 
 __version__ = "0.1.0"
 
@@ -44,14 +53,19 @@ __all__ = [
     "LDA",
     "LSTM",
     "RNN",
+    "AlignmentHMM",
     "Autoregressive",
     "Batch",
     "BayesianHMM",
+    "BayesianHMMDecoder",
     "CacheUnigram",
     "Comparison",
+    "Conditional",
     "Corpus",
     "Diverged",
     "Fit",
+    "HMMDecoder",
+    "Hypotheses",
     "InputError",
     "InputHMM",
     "Mcmc",
@@ -59,20 +73,25 @@ __all__ = [
     "PosteriorHMM",
     "Score",
     "Sensitivity",
+    "Seq2Seq",
     "SequenceModel",
     "Sequences",
     "Study",
     "SyntaxTopics",
+    "TranscriptionErrors",
     "Transformer",
+    "TransformerSeq2Seq",
     "Uniform",
     "Unigram",
     "UpdateGateRNN",
     "VariationalHMM",
     "Vocabulary",
     "align",
+    "beam_search",
     "best_restart",
     "compare",
     "corpora",
+    "decoding_errors",
     "em",
     "emissions",
     "evaluate",
@@ -86,6 +105,7 @@ __all__ = [
     "nuts",
     "preset",
     "read_corpus",
+    "read_pairs",
     "read_study",
     "run_study",
     "save",
@@ -94,4 +114,5 @@ __all__ = [
     "stream",
     "svi",
     "to_arviz",
+    "transcription_errors",
 ]

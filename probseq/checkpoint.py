@@ -22,11 +22,13 @@ from probseq.inference.checkpointing import make_folder, write_whole
 from probseq.inference.run import Fit
 from probseq.models import MODELS
 from probseq.models.base import Model
+from probseq.models.given import ConditionalModel
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 1
+_VOCABULARY, _SOURCES = "vocabulary.json", "source_vocabulary.json"
 NAME = r"^\w[\w.-]*$"  # what a model may be called: it names a folder
 
 
@@ -39,12 +41,14 @@ class SavedModel:
         chosen: the restart that was chosen on validation, or None.
         vocabulary: what its symbols mean, or None.
         fit: how it was fitted, or None.
+        source_vocabulary: what the symbols of its sources mean, or None.
     """
 
     model: Model
     chosen: int | None
     vocabulary: Vocabulary | None
     fit: Fit[Any] | None
+    source_vocabulary: Vocabulary | None = None
 
 
 @dataclass(repr=False)
@@ -79,6 +83,11 @@ class LoadedRun:
         return next(iter(self.saved.values())).vocabulary
 
     @property
+    def source_vocabulary(self) -> Vocabulary | None:
+        """What the symbols of the sources mean, where there are any."""
+        return next((one.source_vocabulary for one in self.saved.values() if one.source_vocabulary), None)
+
+    @property
     def frame(self) -> pd.DataFrame:
         """The rows as a table."""
         import pandas as pd
@@ -93,8 +102,9 @@ def save(
     fit: Fit[Any] | None = None,
     *,
     chosen: int | None = None,
+    source_vocabulary: Vocabulary | None = None,
 ) -> None:
-    """Write ``model.json``, ``weights.safetensors`` and, where given, ``vocabulary.json`` and ``fit.json``.
+    """Write ``model.json``, ``weights.safetensors`` and, where given, the vocabularies and ``fit.json``.
 
     Args:
         model: the model, with all its restarts.
@@ -102,6 +112,7 @@ def save(
         vocabulary: what the symbols mean.
         fit: how the model was fitted.
         chosen: the restart that was chosen on validation.
+        source_vocabulary: what the symbols of the sources mean.
 
     Raises:
         InputError: a model of another class than `load` knows, or files that cannot be written; all are written before
@@ -116,7 +127,8 @@ def save(
     weights = {key: value.detach().cpu().clone().contiguous() for key, value in model.state_dict().items()}
     content = safetensors.torch.save(weights)
     extras = {
-        "vocabulary.json": None if vocabulary is None else {"schema": SCHEMA, **vocabulary.to_dict()},
+        _VOCABULARY: None if vocabulary is None else {"schema": SCHEMA, **vocabulary.to_dict()},
+        _SOURCES: None if source_vocabulary is None else {"schema": SCHEMA, **source_vocabulary.to_dict()},
         "fit.json": None if fit is None else _fit_to_dict(fit),
     }
     written = {file: values for file, values in extras.items() if values is not None}
@@ -168,14 +180,14 @@ def load_model(folder: str | Path) -> SavedModel:
     if chosen is not None and chosen not in range(model.num_restarts):
         raise InputError(f"{path} is corrupted: the chosen restart is {chosen}, and there are {model.num_restarts}")
     _load_weights(model, folder / "weights.safetensors", document["weights_sha256"])
-    vocabulary = _load_vocabulary(folder) if "vocabulary.json" in document["files"] else None
-    if vocabulary is not None and len(vocabulary) != model.num_symbols:
-        raise InputError(
-            f"{folder / 'vocabulary.json'} is corrupted: {len(vocabulary)} symbols, not {model.num_symbols}"
-        )
+    vocabulary = _load_vocabulary(folder / _VOCABULARY, document, model.num_symbols)
     model.vocabulary = None if vocabulary is None else vocabulary.digest
+    sources = None
+    if isinstance(model, ConditionalModel):
+        sources = _load_vocabulary(folder / _SOURCES, document, model.num_source_symbols)
+        model.source_vocabulary = None if sources is None else sources.digest
     fit = _load_fit(folder, model) if "fit.json" in document["files"] else None
-    return SavedModel(model.eval(), chosen, vocabulary, fit)
+    return SavedModel(model.eval(), chosen, vocabulary, fit, sources)
 
 
 def load_run(folder: str | Path) -> LoadedRun:
@@ -221,26 +233,23 @@ def _load_weights(model: Model, path: Path, checksum: str) -> None:
         raise InputError(f"{path} does not fit model.json: {str(error).splitlines()[-1].strip()}") from None
 
 
-def _load_vocabulary(folder: Path) -> Vocabulary:
-    path = folder / "vocabulary.json"
+def _load_vocabulary(path: Path, model: Mapping[str, Any], num_symbols: int) -> Vocabulary | None:
+    """The vocabulary in that file, where the model was saved with one."""
+    if path.name not in model["files"]:
+        return None
     document = _read(path, {})
     try:
-        return Vocabulary.from_dict(document)
+        vocabulary = Vocabulary.from_dict(document)
     except (TypeError, ValueError, KeyError) as error:
         raise InputError(f"{path} is corrupted: {error}") from None
+    if len(vocabulary) != num_symbols:
+        raise InputError(f"{path} is corrupted: {len(vocabulary)} symbols, not {num_symbols}")
+    return vocabulary
 
 
 def _fit_to_dict(fit: Fit[Any]) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "objective": fit.objective,
-        "history": fit.history,
-        "stop_reason": fit.stop_reason,
-        "seconds": fit.seconds,
-        "validation_steps": fit.validation_steps,
-        "validation": fit.validation,
-        "details": fit.details,
-    }
+    names = ("objective", "history", "stop_reason", "seconds", "validation_steps", "validation", "details")
+    return {"schema": SCHEMA, **{name: getattr(fit, name) for name in names}}
 
 
 def _load_fit(folder: Path, model: Model) -> Fit[Any]:
@@ -272,19 +281,14 @@ def _text(path: Path) -> str:
         raise InputError(f"{path} is corrupted: {error}") from None
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _read(path: Path, members: Mapping[str, type]) -> dict[str, Any]:
+    """A JSON object of our schema with these members."""
     try:
         document = json.loads(_text(path))
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is corrupted: {error}") from None
     if not isinstance(document, dict):
         raise InputError(f"{path} is corrupted: it holds a {type(document).__name__}; expected a JSON object")
-    return document
-
-
-def _read(path: Path, members: Mapping[str, type]) -> dict[str, Any]:
-    """A JSON object of our schema with these members."""
-    document = _json(path)
     if document.get("schema") != SCHEMA:
         raise InputError(f"{path} has schema {document.get('schema')}; this version of probseq reads schema {SCHEMA}")
     for key, kind in members.items():

@@ -22,22 +22,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = (
-    "rank",
-    "model",
-    "likelihood",
-    "nats_per_token",
-    "bits_per_token",
-    "perplexity",
-    "elpd",
-    "se",
-    "elpd_diff",
-    "dse",
-    "num_parameters",
-    "num_restarts",
-    "restart_min",
-    "restart_median",
-    "restart_max",
-    "fit_seconds",
+    *("rank", "model", "likelihood", "nats_per_token", "bits_per_token", "perplexity", "nats_per_sequence"),
+    *("elpd", "se", "elpd_diff", "dse", "num_parameters", "num_restarts"),
+    *("restart_min", "restart_median", "restart_max", "fit_seconds"),
 )
 
 _MARKS = {"exact": "", "lower bound": "<=", "estimate": "~"}
@@ -61,6 +48,7 @@ class Comparison:
 
     - ``likelihood``: exact, lower bound or estimate. A bound is ranked by its bound, the worst that is possible.
     - ``nats_per_token`` = -elpd / observed tokens, ``bits_per_token``, ``perplexity`` (NaN for a bound or a density).
+    - ``nats_per_sequence`` = -elpd / N: of pairs whose targets are words, nats per word.
     - ``elpd``, the log-probability of the test data, and ``se`` = sqrt(N var), its standard error over sequences.
     - ``elpd_diff`` = elpd of rank 1 - elpd, so 0 for rank 1 and positive below, and ``dse``, its standard error, paired
       over sequences. As in ArviZ. They are errors of sums, which are larger for longer sequences: divided by tokens
@@ -160,6 +148,7 @@ class Comparison:
             name,
             score.likelihood,
             *(float(column[restart]) for column in (score.nats_per_token, score.bits_per_token, score.perplexity)),
+            float(score.nats_per_sequence[restart]),
             float(score.elpd[restart]),
             float(score.se[restart]),
             difference,
@@ -171,20 +160,27 @@ class Comparison:
         )
         return dict(zip(COLUMNS, values, strict=True))
 
+    def _of_sequences(self) -> list[str]:
+        """A column more where models condition on a source: then a sequence is a whole, and no window."""
+        return ["nats/sequence"] * any(hasattr(model, "given") for model in self.models.values())
+
     def _table(self) -> list[list[str]]:
         """The header and the rows that a person reads, as text."""
-        header = ["rank", "model", "likelihood", "nats/token", "bits/token", "perplexity", "elpd_diff", "dse"]
+        header = ["rank", "model", "likelihood", "nats/token", "bits/token", "perplexity", *self._of_sequences()]
+        header += ["elpd_diff", "dse"]
         lines = [[*header, "parameters", "restarts (min .. max)", "fit seconds"]]
         for row in self._records():
+            mark = _MARKS[row["likelihood"]]
             spread = f"{row['num_restarts']} ({row['restart_min']:.4f} .. {row['restart_max']:.4f})"
             lines.append(
                 [
                     str(row["rank"]),
                     row["model"],
                     row["likelihood"],
-                    f"{_MARKS[row['likelihood']]}{row['nats_per_token']:.4f}",
-                    f"{_MARKS[row['likelihood']]}{row['bits_per_token']:.4f}",
+                    f"{mark}{row['nats_per_token']:.4f}",
+                    f"{mark}{row['bits_per_token']:.4f}",
                     _number(row["perplexity"], "{:.3f}"),
+                    *(f"{mark}{row['nats_per_sequence']:.3f}" for _ in self._of_sequences()),
                     _number(row["elpd_diff"], "{:,.1f}"),
                     _number(row["dse"], "{:,.1f}"),
                     f"{row['num_parameters']:,}",

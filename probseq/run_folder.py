@@ -20,6 +20,8 @@ import torch
 from probseq.checkpoint import SCHEMA, plain, save
 from probseq.data.corpus import Corpus
 from probseq.errors import InputError
+from probseq.inference.run import UNLIMITED_STEPS
+from probseq.models.given import ConditionalModel
 
 if TYPE_CHECKING:
     from probseq.study import Run, Study
@@ -106,6 +108,8 @@ def check_free(out: Path) -> None:
 
 def write_run(run: Run, folder: Path) -> None:
     """Write the comparison, the report, the study and every model into `folder`."""
+    import pandas as pd
+
     from probseq.report import render  # matplotlib and jinja2 would slow down `import probseq`
 
     document = {
@@ -114,20 +118,27 @@ def write_run(run: Run, folder: Path) -> None:
         "environment": run.environment,
         "seconds": run.seconds,
         "rows": run.comparison.rows(),
+        "errors": (errors := {name: one.named() for name, one in run.errors.items()}),
     }
     text = json.dumps(plain(document), indent=2, allow_nan=False)
     (folder / "comparison.json").write_text(text + "\n", encoding="utf-8")
-    run.comparison.frame.to_csv(folder / "comparison.csv", index=False)
+    table = run.comparison.frame.join(pd.DataFrame.from_dict(errors, orient="index"), on="model")
+    table.to_csv(folder / "comparison.csv", index=False)
     (folder / "report.html").write_text(render(run), encoding="utf-8")
     (folder / "study.toml").write_text(study_to_toml(run.study), encoding="utf-8")
     for name, fit in run.fits.items():
-        save(fit.model, folder / "models" / name, run.corpus.vocabulary, fit, chosen=run.comparison.chosen[name])
+        sources = run.corpus.source_vocabulary if isinstance(fit.model, ConditionalModel) else None
+        chosen = run.comparison.chosen[name]
+        save(fit.model, folder / "models" / name, run.corpus.vocabulary, fit, chosen=chosen, source_vocabulary=sources)
 
 
 def study_to_toml(study: Study) -> str:
     """The study with its defaults filled in; a setting that is None is left out, because TOML has no null."""
     values = study.model_dump(mode="json", exclude_none=True)
     values["models"] = {name: {"kind": model.pop("kind")} | model for name, model in values["models"].items()}
+    for model in values["models"].values():
+        if model.get("num_steps") == UNLIMITED_STEPS and ("seconds" in model or "num_tokens" in model):
+            del model["num_steps"]  # it is what another budget alone means
     return tomli_w.dumps(values)
 
 
@@ -136,14 +147,17 @@ def describe_data(corpus: Corpus, window: int, history: str) -> dict[str, Any]:
     parts = {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
     checksum = hashlib.sha256()
     for part in parts.values():
-        checksum.update(part.offsets.tobytes())
-        checksum.update(part.values.tobytes())
+        for one in (part, part.source):
+            if one is not None:
+                checksum.update(one.offsets.tobytes())
+                checksum.update(one.values.tobytes())
     return {
         "name": corpus.name,
         "level": corpus.level,
         "window": window,
         "history": history,
         "num_symbols": None if corpus.vocabulary is None else len(corpus.vocabulary),
+        "num_source_symbols": None if corpus.source_vocabulary is None else len(corpus.source_vocabulary),
         "columns": list(corpus.columns),
         "num_documents": dict(corpus.num_documents),
         "num_sequences": {name: len(part) for name, part in parts.items()},

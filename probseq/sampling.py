@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from probseq.data.sequences import Sequences
 from probseq.data.vocabulary import UNKNOWN, Vocabulary
 from probseq.errors import InputError
 from probseq.generation import generate, stream
 from probseq.models.base import Model
+from probseq.models.given import ConditionalModel
 
 
 class Text(NamedTuple):
@@ -69,6 +71,28 @@ def sample_text(
     drawn = generate(model, start, num, length, stop=ends, generator=generator, **choice)
     return [
         Text(to_text(symbols, vocabulary), len(symbols) - drawn.num_given, float(log_prob))
+        for symbols, log_prob in zip(drawn.sequences, drawn.log_prob, strict=True)
+    ]
+
+
+def sample_targets(
+    model: ConditionalModel, vocabulary: Vocabulary, sources: Sequences, *, length: int, seed: int = 0, **choice: Any
+) -> list[Text]:
+    """A target drawn for each source, up to its end symbol.
+
+    Args:
+        model: R = 1.
+        vocabulary: what the symbols of targets mean.
+        sources: closed by their end symbol.
+        length: symbols in each at most, the end symbol included.
+        seed: of the draws.
+        choice: temperature, top_k and top_p, see `probseq.generate`.
+    """
+    generator = torch.Generator(model.device).manual_seed(seed)
+    given, num = model.given(sources), len(sources)
+    drawn = generate(given, None, num, length, stop=vocabulary.end, generator=generator, **choice)
+    return [
+        Text(to_text(symbols, vocabulary), len(symbols), float(log_prob))
         for symbols, log_prob in zip(drawn.sequences, drawn.log_prob, strict=True)
     ]
 

@@ -2,97 +2,51 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import time
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 from probseq.baseline import counting_nats
 from probseq.checkpoint import NAME
 from probseq.compare import Comparison, compare
-from probseq.data.catalog import load_corpus
-from probseq.data.corpus import Corpus, read_corpus
-from probseq.data.vocabulary import Level
+from probseq.data.corpus import Corpus
 from probseq.errors import InputError, unknown
 from probseq.inference.device import resolve_device
 from probseq.inference.run import Fit, interrupts
 from probseq.models.base import Model
+from probseq.models.given import ConditionalModel
 from probseq.run_folder import describe_environment, new_folder, write_run
-from probseq.sampling import sample_text, sample_vectors
-from probseq.specs import KINDS, Count, ModelSpec, Settings
+from probseq.sampling import sample_targets, sample_text, sample_vectors
+from probseq.specs import KINDS, ModelSpec, Settings
+from probseq.specs.data import DataSpec
 from probseq.specs.training import Training
+from probseq.transduction import TranscriptionErrors, decoding_errors, rows_of_sources
 
-_SAMPLE_LENGTH, _SAMPLE_WORDS = 300, 80
+_SAMPLE_LENGTH, _SAMPLE_WORDS, _SAMPLE_SOURCES = 300, 80, 12
+_EMPTY = "∅"  # a target without symbols
 _TYPES = {  # pydantic's names of what a value should have been, in words
     "int_type": "a whole number, such as 8",
     "float_type": "a number, such as 0.5",
     "string_type": 'text, such as "sotu"',
     "bool_type": "true or false",
     "dict_type": "a table of settings",
+    "list_type": "a list, such as [0, 2]",
     "model_type": "a table of settings",
     "model_attributes_type": "a table of settings",
     "finite_number": "a finite number",
     "too_short": "at least one",
 }
-
-
-class DataSpec(Settings):
-    """Which corpus, at which level, in windows of what length."""
-
-    corpus: str | None = Field(None, description="a name of the catalog (`probseq data list`)")
-    path: str | None = Field(None, description="a file or folder of your own instead, seen from the working directory")
-    column: str | None = Field(
-        None, description="of a table or JSON lines: where the text or the values are; at level vector several: 'a,b'"
-    )
-    id_column: str | None = Field(None, description="of a table with a row for each step: which document a row is of")
-    level: Level | None = Field(None, description="default: the corpus's own; char for a file")
-    window: Annotated[int, Field(ge=2, le=10**9)] = Field(256, description="tokens in a sequence, at most")
-    history: Literal["window", "document"] = Field(
-        "window", description="what a token of validation or test is predicted from: its window, or its whole document"
-    )
-    train_tokens: Count | None = Field(None, description="use no more than this many; default: all")
-    validation_tokens: Count | None = None
-    test_tokens: Count | None = None
-    unit: Literal["document", "paragraph"] | None = Field(
-        None, description="what counts as a document; paragraphs stand between blank lines; default: document"
-    )
-    min_count: Count | None = Field(
-        None, description="symbols seen fewer times in training become <unk>; only scores of one vocabulary compare"
-    )
-    stop_words: list[str] | None = Field(
-        None,
-        description="words left out, or lists of them (english, punctuation); only scores of the same tokens compare",
-    )
-    end: bool = Field(False, description="close every document with the symbol <end>")
-    num_sequences: Count | None = Field(None, description="of generated data: how many to draw")
-    length: Count | None = Field(None, description="of generated data: tokens in each sequence")
-
-    @model_validator(mode="after")
-    def _one_source(self) -> DataSpec:
-        if (self.corpus is None) == (self.path is None):
-            raise InputError(f"received corpus {self.corpus!r} and path {self.path!r}; expected exactly one of them")
-        if self.path is not None and (self.num_sequences or self.length):
-            raise InputError(
-                "num_sequences and length are settings of generated data; leave them out where path is set"
-            )
-        return self
-
-    def load(self, seed: int) -> Corpus:
-        """Read and split the data."""
-        options = self.model_dump(exclude_none=True, exclude={"corpus", "path"})
-        if self.stop_words is not None:
-            options["stop_words"] = tuple(self.stop_words)
-        if self.corpus is not None:
-            return load_corpus(self.corpus, seed=seed, **options)
-        return read_corpus(str(self.path), seed=seed, **options)
 
 
 class Study(Settings):
@@ -112,6 +66,11 @@ class Study(Settings):
     models: dict[Annotated[str, Field(pattern=NAME)], ModelSpec] = Field(min_length=1)
 
     @model_validator(mode="after")
+    def _of_pairs(self) -> Study:
+        paired = any(spec.of_pairs for spec in self.models.values())
+        return self.model_copy(update={"data": self.data.of_pairs()}) if paired else self
+
+    @model_validator(mode="after")
     def _one_row_a_name(self) -> Study:
         for name, spec in self.models.items():
             for seconds in getattr(spec, "snapshots", None) or ():
@@ -122,7 +81,7 @@ class Study(Settings):
 
 def snapshot_name(name: str, seconds: float) -> str:
     """What a model is called as it was after so many seconds: ``gru-at-60s``, never with an exponent."""
-    return f"{name}-at-{f'{seconds:f}'.rstrip('0').rstrip('.')}s"
+    return f"{name}-at-{np.format_float_positional(seconds, trim='-')}s"
 
 
 @dataclass
@@ -138,6 +97,8 @@ class Run:
         seconds: wall-clock seconds of everything.
         samples: model name -> text drawn from its chosen restart; of vectors the lines of a table.
         counted: nats per test token of how often each symbol occurs in train; None for vectors.
+        errors: model name -> error rates of the targets that its chosen restart finds for the test sources; of models
+            without sources none.
     """
 
     study: Study
@@ -148,6 +109,7 @@ class Run:
     seconds: float
     samples: dict[str, str]
     counted: float | None = None
+    errors: dict[str, TranscriptionErrors] = field(default_factory=dict)
 
     @property
     def interrupted(self) -> bool:
@@ -256,8 +218,10 @@ def _run(study: Study, device: str, progress: bool | None, begin: float, trainin
         chosen = {name: fit.model.select(comparison.chosen[name]) for name, fit in fits.items()}
         samples = {name: _sample(model, corpus, study.seed + i) for i, (name, model) in enumerate(chosen.items())}
         counted = counting_nats(corpus)
+        errors = {name: _errors(model, corpus) for name, model in chosen.items() if isinstance(model, ConditionalModel)}
     environment = describe_environment(device)
-    return Run(study, corpus, fits, comparison, environment, time.perf_counter() - begin, samples, counted)
+    seconds = time.perf_counter() - begin
+    return Run(study, corpus, fits, comparison, environment, seconds, samples, counted, errors)
 
 
 def _fit_all(
@@ -266,6 +230,8 @@ def _fit_all(
     """Fit the models in turn, until the last or until Ctrl-C; what was reached is kept."""
     training.check(list(study.models))
     built = {name: spec.build(corpus, study.seed) for name, spec in study.models.items()}
+    for model in built.values():
+        _check_possible(model, corpus)
     fits: dict[str, Fit[Any]] = {}
     for number, (name, spec) in enumerate(study.models.items(), start=1):
         if sys.stderr.isatty() if progress is None else progress:
@@ -283,11 +249,41 @@ def _fit_all(
     return fits
 
 
+def _check_possible(model: Model, corpus: Corpus) -> None:
+    """Refuse, before the first fit, pairs to fit or to choose by that are impossible whatever the parameters."""
+    if isinstance(model, ConditionalModel):
+        for part in (corpus.train, corpus.validation):
+            for batch in part.batches():
+                model.check_possible(batch)
+
+
 def _sample(model: Model, corpus: Corpus, seed: int) -> str:
     if not corpus.is_symbolic:
         return "\n".join(sample_vectors(model, corpus.columns, num=1, length=_SAMPLE_LENGTH, seed=seed))
+    if isinstance(model, ConditionalModel):
+        return _sample_targets(model, corpus, seed)
     length = _SAMPLE_WORDS if corpus.level == "word" else _SAMPLE_LENGTH
-    return sample_text(model, corpus.vocabulary, num=1, length=length, seed=seed)[0].text
+    num = _SAMPLE_SOURCES if corpus.is_parallel else 1
+    drawn = sample_text(model, corpus.vocabulary, num=num, length=length, seed=seed)
+    return "\n".join(one.text or _EMPTY if corpus.is_parallel else one.text for one in drawn)
+
+
+def _errors(model: ConditionalModel, corpus: Corpus) -> TranscriptionErrors:
+    end = None if corpus.vocabulary is None else corpus.vocabulary.end
+    if end is None:
+        raise InputError(f"corpus {corpus.name!r} has no end symbol that its targets are closed by")
+    return decoding_errors(model, corpus.test, end)
+
+
+def _sample_targets(model: ConditionalModel, corpus: Corpus, seed: int) -> str:
+    """A line for each of some test sources, evenly spaced: the source, and a target drawn for it."""
+    vocabulary, read = corpus.vocabulary, corpus.source_vocabulary
+    if vocabulary is None or read is None or corpus.test.source is None:
+        return ""
+    first = [int(rows[0]) for rows in rows_of_sources(corpus.test)]
+    sources = corpus.test.source[first[:: math.ceil(len(first) / _SAMPLE_SOURCES)]]
+    drawn = sample_targets(model, vocabulary, sources, length=_SAMPLE_LENGTH, seed=seed)
+    return "\n".join(f"{read.decode(x[:-1])} → {one.text or _EMPTY}" for x, one in zip(sources, drawn, strict=True))
 
 
 def _preset_folder() -> Traversable:

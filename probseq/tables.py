@@ -12,6 +12,7 @@ from rich.table import Table
 
 from probseq.baseline import behind_counting
 from probseq.data.preparation import WHOLE_DOCUMENTS
+from probseq.data.sources import rows_of_sources
 
 if TYPE_CHECKING:
     from probseq.data.catalog import CorpusEntry
@@ -51,6 +52,8 @@ def print_run(run: Run) -> None:
     _print(table)
     for note in run.comparison.notes():
         print(note)
+    if run.errors:
+        print_errors(run)
     for name, fit in run.fits.items():
         for problem in fit.details.get("problems", []):
             print(f"{name}: {problem}")
@@ -66,21 +69,49 @@ def _left_out(run: Run) -> str:
     return said + (f", min_count {data.min_count}" if data.min_count else "")
 
 
-def _of_what(window: int) -> str:
-    return "whole documents" if window >= WHOLE_DOCUMENTS else f"windows of {window:,} tokens"
+def _of_what(history: str, window: int) -> str:
+    if history in ("source", "target"):
+        return "targets given their sources" if history == "source" else "whole targets, sources unseen"
+    windows = "whole documents" if window >= WHOLE_DOCUMENTS else f"windows of {window:,} tokens"
+    return f"{windows}, given the document before them" if history == "document" else windows
+
+
+def print_errors(run: Run) -> None:
+    """Nats of a whole target, and the errors of the target that was found, for models of pairs."""
+    several = len(rows_of_sources(run.corpus.test)) < len(run.corpus.test)  # else the best of all is the one reference
+    rates = ["WER", "PER", "macro", *["WER*", "PER*"] * several]
+    columns = ["model", "nats/target", "restarts", *rates]
+    table = _table("targets found by beam search for the test sources, smaller is better", columns)
+    for row in run.comparison.rows():
+        score, errors = run.comparison.test[row["model"]], run.errors.get(row["model"])
+        spread = score.nats_per_sequence
+        found = [] if errors is None else [errors.one.wer, errors.one.per_micro, errors.one.per_macro]
+        found += [] if errors is None else [errors.best.wer, errors.best.per_micro]
+        table.add_row(
+            escape(row["model"]),
+            _number(row["nats_per_sequence"], 3),
+            f"{spread.min():.3f} .. {spread.max():.3f}" if len(spread) > 1 else "1",
+            *([f"{100 * one:.1f}%" for one in found] or ["-"] * 5)[: len(rates)],
+        )
+    _print(table)
+    star = "; *: against the best of all references, micro" if several else ""
+    print(
+        "WER: sources whose target is not exactly the first reference; PER: edits per symbol of it, of all sources\n"
+        f"together (micro), or the mean over sources (macro){star}"
+    )
 
 
 def print_scores(result: dict[str, Any]) -> None:
     """What `probseq.scoring.score_file` found."""
-    title = (
-        f"{result['model']}, restart {result['restart']}, {result['likelihood']}, {_of_what(result['window'])}"
-        f"{', given the document before them' if result['history'] == 'document' else ''}"
-    )
+    how = _of_what(result["history"], result["window"])
+    title = f"{result['model']}, restart {result['restart']}, {result['likelihood']}, {how}"
     token = "token" if result["observations"] == "symbols" else "step"
-    table = _table(title, ["document", f"{token}s", "nats", "bits", f"nats/{token}", f"bits/{token}"])
-    for row in [*result["documents"], {"document": "total", **result["total"]}]:
+    named = ["source", "target"] if result["history"] in ("source", "target") else ["document"]
+    table = _table(title, [*named, f"{token}s", "log p, nats", "log p, bits", f"nats/{token}", f"bits/{token}"])
+    for row in [*result["documents"], {"document": "total", "target": "", **result["total"]}]:
         table.add_row(
             escape(row["document"]),
+            *[escape(row[name]) for name in named[1:]],
             f"{row['num_tokens']:,}",
             _number(row["log_prob_nats"], 2),
             _number(row["log_prob_bits"], 2),
@@ -88,12 +119,17 @@ def print_scores(result: dict[str, Any]) -> None:
             _number(row["bits_per_token"], 4),
         )
     _print(table)
+    if impossible := [row["document"] for row in result["documents"] if row["log_prob_nats"] == float("-inf")]:
+        of = f"{len(impossible):,} of {len(result['documents']):,}"
+        print(f"impossible to the model, so that the total is too: {of}, the first of them {impossible[0]!r}")
     if result["likelihood"] == "estimate":
         found = (result[key] for key in ("monte_carlo_error", "drift"))
         error, drift = ("unknown" if one is None else f"{one:.4f}" for one in found)
         print(f"an estimate, nats/{token}: its standard error is {error}, its drift {drift}")
     for name, nats in result["beside"].items():
         print(f"beside it, {_BESIDE[name]}: {_number(nats, 4)} nats/{token}")
+    if result["history"] in ("source", "target"):
+        print(f"{_number(result['nats_per_sequence'], 4)} nats per target")
     if result["num_unknown"]:
         print(f"not in the vocabulary, and scored as <unk>: {result['num_unknown']:,} {token}s")
 
@@ -198,10 +234,11 @@ def print_corpus(entry: CorpusEntry, corpus: Corpus) -> None:
     if not corpus.is_symbolic:
         names = f": {', '.join(corpus.columns)}" if corpus.columns else ""
         print(f"vectors of size {corpus.num_dims}{escape(names)}; a study models them as {corpus.emission} by default")
-    if corpus.vocabulary is not None:
-        shown = " ".join(repr(symbol) for symbol in corpus.vocabulary.symbols[:40])
-        more = " ..." if len(corpus.vocabulary) > 40 else ""
-        Console(soft_wrap=True).print(escape(f"{len(corpus.vocabulary):,} symbols: {shown}{more}"), highlight=False)
+    for kind, vocabulary in {"symbols": corpus.vocabulary, "source symbols": corpus.source_vocabulary}.items():
+        if vocabulary is not None:
+            shown = " ".join(repr(symbol) for symbol in vocabulary.symbols[:40])
+            more = " ..." if len(vocabulary) > 40 else ""
+            Console(soft_wrap=True).print(escape(f"{len(vocabulary):,} {kind}: {shown}{more}"), highlight=False)
 
 
 def _table(title: str, columns: list[str]) -> Table:
@@ -210,7 +247,7 @@ def _table(title: str, columns: list[str]) -> Table:
         title=escape(title) or None, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False
     )
     for column in columns:
-        if column in ("model", "document", "part", "column", "symbol"):
+        if column in ("model", "document", "source", "target", "part", "column", "symbol"):
             table.add_column(column, min_width=11, overflow="fold")
         else:
             table.add_column(column, justify="right", no_wrap=True)

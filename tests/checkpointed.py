@@ -12,11 +12,15 @@ SETTINGS = {"num_steps": 24, "batch_size": 8, "learning_rate": 0.02, "warmup_ste
 def counting(num=30, seed=0, symbols=4):
     rng = np.random.default_rng(seed)
     rows = [np.cumsum(rng.choice([1, 2], p=[0.9, 0.1], size=rng.integers(4, 12))) % symbols for _ in range(num)]
-    return ps.Sequences.from_list(rows)
+    return ps.Sequences.from_list(rows, source=ps.Sequences.from_list([row[::2] for row in rows]))
 
 
 def gru(restarts=2, hidden_dim=6, dropout=0.2, symbols=4):
     return ps.Autoregressive.from_seed(lambda: ps.GRU(symbols, hidden_dim=hidden_dim, dropout=dropout), restarts)
+
+
+def seq2seq():
+    return ps.Conditional.from_seed(lambda: ps.Seq2Seq(4, 4, attention="dot", hidden_dim=6, dropout=0.2), 2)
 
 
 def hmm():

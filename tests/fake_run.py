@@ -155,6 +155,7 @@ def fake_run(vocabulary: Vocabulary | None = LETTERS) -> SimpleNamespace:
         environment={"probseq": "0.1.0", "python": "3.11.9", "torch": "2.13.0", "device": "cpu", "threads": "2"},
         samples={name: (words * 4)[i : i + 300] for i, name in enumerate(comparison.models)}, interrupted=False,
         counted=None,
+        errors={},
     )  # fmt: skip
 
 

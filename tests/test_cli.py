@@ -278,7 +278,7 @@ def test_ctrl_c_writes_the_run_and_exits_with_130(here, monkeypatch):
 def test_ctrl_c_while_reading_writes_nothing(here, monkeypatch):
     import signal
 
-    monkeypatch.setattr("probseq.study.read_corpus", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("probseq.specs.data.read_corpus", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     before = listing(here)
     result = probseq_cli("compare", "study.toml", "--out", "out")
     assert (result.exit_code, result.stderr) == (130, "interrupted; nothing was written\n")
@@ -438,9 +438,8 @@ def test_the_module_runs_as_a_program(tmp_path):
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert result.stdout == ""
-    assert (
-        result.stderr == "error: unknown preset 'quik'; did you mean 'quick'? (valid: letters, quick, series, words)\n"
-    )
+    valid = "g2p, letters, quick, series, words"
+    assert result.stderr == f"error: unknown preset 'quik'; did you mean 'quick'? (valid: {valid})\n"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -30,8 +30,9 @@ def table(**models):
 def test_frame_has_exactly_the_columns_of_the_design():
     frame = table(a=Fixed([[-1.0, -2.0]]), b=Uniform(2)).frame
     assert list(frame.columns) == [
-        "rank", "model", "likelihood", "nats_per_token", "bits_per_token", "perplexity", "elpd", "se", "elpd_diff",
-        "dse", "num_parameters", "num_restarts", "restart_min", "restart_median", "restart_max", "fit_seconds",
+        "rank", "model", "likelihood", "nats_per_token", "bits_per_token", "perplexity", "nats_per_sequence", "elpd",
+        "se", "elpd_diff", "dse", "num_parameters", "num_restarts", "restart_min", "restart_median", "restart_max",
+        "fit_seconds",
     ]  # fmt: skip
     assert frame["model"].tolist() == ["b", "a"]
     assert frame["rank"].tolist() == [1, 2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import matplotlib
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure
 from probseq import plots
 from probseq.compare import Comparison
 from probseq.errors import InputError
+from probseq.inference.run import Fit
 from probseq.models.emissions import Gaussian
 from probseq.models.hmm import HMM
 from probseq.models.ngram import Uniform, Unigram
@@ -91,6 +93,32 @@ def test_a_bound_is_hollow_and_marked() -> None:
     assert [text[0] for text in texts(figure) if "±" in text] == ["≤", "4"]
     large = [line for line in figure.axes[0].lines if line.get_markersize() == 6.5]
     assert [line.get_markerfacecolor() == line.get_color() for line in large] == [False, True]
+
+
+def test_small_values_are_drawn_as_the_table_has_them() -> None:
+    comparison = fake_comparison({"hmm-2": two_state_hmm()}, {"hmm-2": (0.01, 0.0, 1.0)})
+    comparison.test["hmm-2"].log_prob[:] = comparison.test["hmm-2"].log_prob[0]
+    comparison.test["hmm-2"].log_prob[1:] -= 1e-7  # rounding
+    assert any(re.fullmatch(r"0\.\d{4,} ± 0\.0+[1-9]", text) for text in texts(plots.plot_ranking(comparison)))
+    figure = plots.plot_restarts(comparison)
+    assert not any("–" in text for text in texts(figure))
+    low, high = figure.axes[0].get_xlim()
+    assert high - low == pytest.approx(4e-3 / math.log(2))
+
+
+def test_the_cost_of_one_model_has_numbers_on_its_axes() -> None:
+    figure = plots.plot_cost(fake_comparison({"hmm-2": two_state_hmm()}))
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        assert sum(low <= tick <= high for tick in axes.get_xticks()) >= 2
+
+
+def test_few_steps_have_numbers_on_their_axis_and_a_legend() -> None:
+    fit = Fit(two_state_hmm(2), "", -np.linspace(3, 2, 12).reshape(6, 2), ["max_steps"] * 2, 1.0)  # type: ignore[list-item]
+    (axes,) = plots.plot_learning_curves({"hmm": fit}, {"hmm": 1}).axes
+    low, high = axes.get_xlim()
+    assert sum(low <= tick <= high for tick in axes.get_xticks()) >= 2
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["training"]
 
 
 def test_restarts_are_drawn_as_differences_from_the_chosen_one(comparison: Comparison) -> None:
@@ -179,6 +207,15 @@ def test_cost_draws_every_model_and_a_place_for_no_parameters(comparison: Compar
     figure = plots.plot_cost(comparison)
     assert {name for name in NUMBERS if texts(figure).count(name) == 2} == set(NUMBERS)
     assert "0" in [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
+
+
+def test_cost_says_where_there_is_nothing_to_draw() -> None:
+    nothing = baselines()
+    for name in nothing.ranking:
+        nothing.test[name].log_prob[:] = -np.inf
+    figure = plots.plot_cost(nothing)
+    assert texts(figure).count("no model is finite") == 2
+    figure.canvas.draw()
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def small(monkeypatch, tmp_path):
     """The command line on a small corpus, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        "probseq.cli.fitting._source", lambda data, kind: {"corpus": data, "num_sequences": 60, "length": 8}
+        "probseq.cli.fitting._source", lambda data, *kinds, pairs: {"corpus": data, "num_sequences": 60, "length": 8}
     )
 
 
@@ -128,9 +128,9 @@ def test_the_checkpoints_of_a_network_that_diverged_are_kept(monkeypatch, tmp_pa
 
 def test_what_was_set_aside_is_compared(tmp_path):
     run = ps.run_study(study(snapshots=[1e-9]), tmp_path / "run", progress=False)
-    assert set(run.comparison.ranking) == {"bigram", "gru", "gru-at-1e-09s"}
+    assert set(run.comparison.ranking) == {"bigram", "gru", "gru-at-0.000000001s"}
     assert not run.interrupted
-    assert run.comparison.frame.set_index("model").loc["gru-at-1e-09s", "fit_seconds"] == 1e-9
+    assert run.comparison.frame.set_index("model").loc["gru-at-0.000000001s", "fit_seconds"] == 1e-9
     assert set(ps.load(tmp_path / "run").models) == set(run.comparison.ranking)
 
 

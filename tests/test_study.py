@@ -113,7 +113,7 @@ def test_missing_study(tmp_path):
 
 
 def test_presets():
-    assert presets() == ["letters", "quick", "series", "words"]
+    assert presets() == ["g2p", "letters", "quick", "series", "words"]
     with pytest.raises(InputError, match=r"unknown preset 'leters'; did you mean 'letters'"):
         preset("leters")
 
@@ -208,13 +208,13 @@ def test_a_model_called_like_a_snapshot_is_refused():
 
 
 def test_out_that_exists_is_refused_before_any_work(tmp_path, monkeypatch):
-    monkeypatch.setattr("probseq.study.load_corpus", lambda *_, **__: pytest.fail("work was done"))
+    monkeypatch.setattr("probseq.specs.data.load_corpus", lambda *_, **__: pytest.fail("work was done"))
     with pytest.raises(InputError, match=r"the output folder .* exists; remove it or choose another"):
         run_study(tiny(), tmp_path, progress=False)
 
 
 def test_out_that_cannot_be_written_is_refused_before_any_work(tmp_path, monkeypatch):
-    monkeypatch.setattr("probseq.study.load_corpus", lambda *_, **__: pytest.fail("work was done"))
+    monkeypatch.setattr("probseq.specs.data.load_corpus", lambda *_, **__: pytest.fail("work was done"))
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"cannot write in .*file: Not a directory; choose another"):
         run_study(tiny(), tmp_path / "file" / "run", progress=False)
@@ -256,7 +256,7 @@ def test_ctrl_c_keeps_what_was_reached_and_skips_the_rest(tmp_path, monkeypatch)
 
 
 def test_ctrl_c_before_the_first_fit_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("probseq.study.load_corpus", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("probseq.specs.data.load_corpus", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         run_study(tiny(), tmp_path / "run", progress=False)
     assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from probseq import __version__
-from probseq.cli import asking, catalog, fitting
+from probseq.cli import asking, catalog, decoding, fitting
 from probseq.cli.options import examples
 from probseq.errors import InputError
 
@@ -37,6 +37,7 @@ def _print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 app = typer.Typer(name="probseq", cls=_Group, no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(fitting.app)
 app.add_typer(asking.app)
+app.add_typer(decoding.app)
 app.add_typer(catalog.app, name="data")
 
 

@@ -1,4 +1,4 @@
-"""The commands that ask fitted models: score, sample, decode, forecast, sensitivity and topics."""
+"""The commands that ask fitted models: score, sample, sensitivity and topics."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import typer
 from probseq.cli.options import (
     ColumnOption,
     FileArgument,
-    FileOption,
     FormatOption,
     IdColumnOption,
     ModelOption,
     RestartOption,
     SourceArgument,
+    SourceColumnOption,
     check_format,
-    check_plain_drawing,
+    check_left_out,
     check_streaming,
     examples,
 )
@@ -31,6 +31,7 @@ app = typer.Typer()
     epilog=examples(
         "probseq score runs/letters-seed0 my.txt",
         "probseq score runs/letters-seed0 my.txt --model hmm-16 --format json",
+        "probseq score runs/g2p-symbol-seed0 pairs.tsv",
     )
 )
 def score(
@@ -40,16 +41,21 @@ def score(
     restart: RestartOption = None,
     column: ColumnOption = None,
     id_column: IdColumnOption = None,
+    source_column: SourceColumnOption = None,
     window: Annotated[int | None, typer.Option("--window", help="Tokens scored in one go; default: the run's.")] = None,
     output: FormatOption = "table",
 ) -> None:
-    """The log-probability of every document in a file, in nats and bits, each token given those before it."""
+    """The log-probability of every document in a file, in nats and bits, each token given those before it.
+
+    Of a model of pairs: of every target in a .tsv or .jsonl file, given its source.
+    """
     from probseq.checkpoint import plain
     from probseq.scoring import open_fitted, score_file
     from probseq.tables import print_scores
 
     check_format(output)
-    result = score_file(open_fitted(source, model, restart), file, window, column=column, id_column=id_column)
+    columns = {"column": column, "id_column": id_column, "source_column": source_column}
+    result = score_file(open_fitted(source, model, restart), file, window, **columns)
     if output == "json":
         typer.echo(json.dumps(plain(result), indent=2))
     else:
@@ -81,21 +87,38 @@ def sample(
     ] = None,
     stop: Annotated[str | None, typer.Option("--stop", help="A symbol that ends a text.")] = None,
     streaming: Annotated[bool, typer.Option("--stream", help="Print one text as it is drawn.")] = False,
+    sources: Annotated[
+        Path | None, typer.Option("--input", help="Of a model of pairs: a file of sources, one a line.")
+    ] = None,
     output: Annotated[str, typer.Option("--format", help="table, or json: with log-probabilities.")] = "table",
 ) -> None:
-    """Draw texts from a model, each begun on a line of its own; or series of vectors, with a line for each step."""
+    """Draw texts from a model, each begun on a line of its own; or series of vectors, with a line for each step.
+
+    Of a model of pairs: a target for each source in --input.
+    """
     from probseq.sampling import prefix_notes, sample_text, sample_vectors, stream_text
     from probseq.scoring import open_fitted
+    from probseq.transcribing import sample_file, source_notes
 
     check_format(output)
     fitted = open_fitted(source, model, restart)
+    whole = {"--stop": stop is not None, "--stream": streaming}
     if not fitted.is_symbolic:
-        check_plain_drawing(temperature, top_k, top_p, stop, streaming, output)
+        changed = {"--temperature": temperature != 1, "--top-k": top_k is not None, "--top-p": top_p is not None}
+        check_left_out("the model is of vectors", changed | whole | {"--format json": output != "table"})
         drawn = sample_vectors(fitted.model, fitted.columns, num=num, length=length, prefix=prefix, seed=seed)
         typer.echo("\n".join(drawn))
         return
-    options: dict[str, Any] = {"length": length, "prefix": prefix, "seed": seed, "stop": stop}
-    options |= {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    choice: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    if fitted.is_conditional or sources is not None:
+        check_left_out("a target is drawn from its beginning to its end", {"--prefix": prefix != ""} | whole)
+        for note in [] if sources is None else source_notes(fitted, sources):
+            typer.echo(note, err=True)
+        rows = sample_file(fitted, sources, num=num, length=length, seed=seed, **choice)
+        lines = "\n".join(f"{row['source']}\t{row['text']}" for row in rows)
+        typer.echo(json.dumps(rows, indent=2) if output == "json" else lines)
+        return
+    options = choice | {"length": length, "prefix": prefix, "seed": seed, "stop": stop}
     for note in prefix_notes(prefix, fitted.vocabulary):
         typer.echo(note, err=True)
     if streaming:
@@ -110,80 +133,6 @@ def sample(
         if output == "json"
         else "\n".join(one.text for one in texts)
     )
-
-
-@app.command(
-    epilog=examples(
-        "probseq decode runs/letters-seed0 my.txt --model hmm-2",
-        "probseq decode runs/letters-seed0/models/hmm-2 my.txt --posterior --format json",
-        "probseq decode runs/hmm-sp500-vector-seed0 series.csv --posterior --out states.csv",
-    )
-)
-def decode(
-    source: SourceArgument,
-    file: FileArgument,
-    model: ModelOption = None,
-    restart: RestartOption = None,
-    column: ColumnOption = None,
-    id_column: IdColumnOption = None,
-    posterior: Annotated[bool, typer.Option("--posterior", help="Add each state's probability at each step.")] = False,
-    num_best: Annotated[int, typer.Option("--num-best", help="So many paths, the most probable first.")] = 1,
-    output: FormatOption = "table",
-    out: FileOption = None,
-) -> None:
-    """The hidden states of an HMM: the most probable path (Viterbi), a line for each token.
-
-    Of draws from a posterior (vb-hmm, svi-hmm, nuts-hmm): at each step the state that is most probable there, averaged
-    over the draws.
-    """
-    from probseq.decoding import decode_file, decoded_rows, write_table
-    from probseq.scoring import open_fitted
-    from probseq.tables import print_states
-
-    check_format(output)
-    fitted = open_fitted(source, model, restart)
-    options = {"column": column, "id_column": id_column}
-    found = list(decode_file(fitted, file, posterior=posterior, num_best=num_best, **options))
-    if out is not None:
-        write_table(out, found, decoded_rows(fitted, found))
-    elif output == "json":
-        typer.echo(json.dumps(found))
-    else:
-        print_states(decoded_rows(fitted, found, quoted=True))
-
-
-@app.command(
-    epilog=examples(
-        "probseq forecast runs/hmm-sp500-vector-seed0 series.csv --steps 20",
-        "probseq forecast runs/letters-seed0 my.txt --model hmm-16 --steps 3 --format json",
-    )
-)
-def forecast(
-    source: SourceArgument,
-    file: FileArgument,
-    steps: Annotated[int, typer.Option("--steps", help="How many steps ahead.")] = 10,
-    level: Annotated[float, typer.Option("--level", help="The probability that an interval holds.")] = 0.9,
-    model: ModelOption = None,
-    restart: RestartOption = None,
-    column: ColumnOption = None,
-    id_column: IdColumnOption = None,
-    output: FormatOption = "table",
-    out: FileOption = None,
-) -> None:
-    """What an HMM expects after the end of every document: of vectors means and intervals, of symbols probabilities."""
-    from probseq.decoding import forecast_file, forecast_rows, write_table
-    from probseq.scoring import open_fitted
-    from probseq.tables import print_rows
-
-    check_format(output)
-    fitted = open_fitted(source, model, restart)
-    found = list(forecast_file(fitted, file, steps=steps, level=level, column=column, id_column=id_column))
-    if out is not None:
-        write_table(out, found, forecast_rows(fitted, found))
-    elif output == "json":
-        typer.echo(json.dumps(found))
-    else:
-        print_rows(forecast_rows(fitted, found))
 
 
 @app.command(

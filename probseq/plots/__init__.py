@@ -13,11 +13,15 @@ from probseq.plots.restarts import plot_best_of, plot_final_values, plot_model_c
 from probseq.plots.series import plot_samples, plot_series_states
 from probseq.plots.states import plot_states
 from probseq.plots.topics import plot_topic_map, plot_topics_over_time
+from probseq.plots.transduction import plot_alignments, plot_by_length, plot_components
 
 __all__ = [
     "has_curve",
     "plot_aligned_parameters",
+    "plot_alignments",
     "plot_best_of",
+    "plot_by_length",
+    "plot_components",
     "plot_cost",
     "plot_eigenvalues",
     "plot_fading",

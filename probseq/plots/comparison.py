@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from probseq.errors import InputError
+from probseq.plots.numbers import interval, with_error
 from probseq.plots.placement import best_place
 from probseq.plots.style import (
     MARKERS,
@@ -22,7 +23,9 @@ from probseq.plots.style import (
     new_figure,
     styled,
     unit_of,
+    widen,
 )
+from probseq.restarts import TOLERANCE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,9 +61,10 @@ def lead_per_token(comparison: Comparison, name: str) -> tuple[float, float]:
     return gap / comparison_unit(comparison).nats, error / comparison_unit(comparison).nats
 
 
-def _rows_axes(names: Sequence[str], width: float, row: float, top: float) -> Axes:
-    """Axes with one horizontal row for each name, room for numbers at the right, and no frame."""
-    figure_height, bottom, right = top + row * len(names) + 0.5, 0.5, 1.35
+def _rows_axes(names: Sequence[str], texts: Sequence[str], width: float, row: float, top: float) -> Axes:
+    """Axes with one horizontal row for each name, a text at the right of it, and no frame."""
+    figure_height, bottom = top + row * len(names) + 0.5, 0.5
+    right = max(1.35, 0.2 + 0.07 * max(len(line) for text in texts for line in text.split("\n")))
     left = 0.16 + 0.078 * max(len(label(name)) for name in names)
     axes = new_figure(width, figure_height).add_axes(
         (left / width, bottom / figure_height, 1 - (left + right) / width, 1 - (top + bottom) / figure_height)
@@ -70,14 +74,10 @@ def _rows_axes(names: Sequence[str], width: float, row: float, top: float) -> Ax
     axes.tick_params(axis="y", length=0, labelcolor=PALETTE["ink"], labelsize=10)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")
+    beside, offset = axes.get_yaxis_transform(), (10, 0)
+    for at, text in enumerate(texts):
+        axes.annotate(text, (1, at), offset, beside, "offset points", va="center", fontsize=9, color=PALETTE["ink"])
     return axes
-
-
-def _beside(axes: Axes, row: int, text: str) -> None:
-    at, offset = (1, row), (10, 0)
-    axes.annotate(
-        text, at, offset, axes.get_yaxis_transform(), "offset points", va="center", fontsize=9, color=PALETTE["ink"]
-    )
 
 
 @styled
@@ -90,11 +90,10 @@ def plot_ranking(comparison: Comparison, width: float = 8.5) -> Figure:
         comparison: what `probseq.compare` returned.
         width: inches.
     """
-    frame = comparison.frame
-    unit = comparison_unit(comparison)
-    axes = _rows_axes(list(frame["model"]), width, row=0.3, top=0.3)
+    unit, lines = comparison_unit(comparison), comparison.frame.to_dict("records")
+    axes = _rows_axes(comparison.ranking, [_value(comparison, line) for line in lines], width, row=0.3, top=0.3)
     kinds: dict[str, Any] = {}
-    for row, line in enumerate(frame.to_dict("records")):
+    for row, line in enumerate(lines):
         kind, exact = family(comparison.models[line["model"]]), line["likelihood"] == "exact"
         style: dict[str, Any] = {"marker": MARKERS[kind], "color": PALETTE[kind], "linestyle": ""}
         bits, error = float(line["nats_per_token"]) / unit.nats, error_per_token(comparison, line["model"])
@@ -106,7 +105,7 @@ def plot_ranking(comparison: Comparison, width: float = 8.5) -> Figure:
             drawn = axes.errorbar(bits, row, xerr=bar, **style, ms=6.5, mew=1.4, mfc=face, capsize=3.5, elinewidth=1.4)
             if exact or kind not in kinds:
                 kinds[kind] = drawn[0]
-        _beside(axes, row, f"{SIGNS[line['likelihood']]}{bits:.3f} ± {error:.3f}")
+    widen(axes, "x", 4 * TOLERANCE / unit.nats)
     names = [kind for kind in MARKERS if kind in kinds]
     figure = figure_of(axes)
     figure.legend(
@@ -115,6 +114,12 @@ def plot_ranking(comparison: Comparison, width: float = 8.5) -> Figure:
     )  # fmt: skip
     axes.set_xlabel(f"test {unit.name}")
     return figure
+
+
+def _value(comparison: Comparison, line: dict[Any, Any]) -> str:
+    """The value of a model and its standard error, as text."""
+    value, name = line["nats_per_token"] / comparison_unit(comparison).nats, line["model"]
+    return SIGNS[line["likelihood"]] + with_error(value, error_per_token(comparison, name))
 
 
 @styled
@@ -134,7 +139,7 @@ def plot_restarts(comparison: Comparison, width: float = 8.5) -> Figure:
     names = [name for name in comparison.ranking if comparison.models[name].num_restarts > 1]
     if not names:
         raise InputError("no model has more than one restart, so there is no spread to draw; give num_restarts > 1")
-    axes = _rows_axes(names, width, row=0.42, top=0.12)
+    axes = _rows_axes(names, [_span(per_token(comparison, name)) for name in names], width, row=0.42, top=0.12)
     axes.axvline(0, color=PALETTE["muted"], linewidth=0.8)
     for row, name in enumerate(names):
         kind, chosen = family(comparison.models[name]), comparison.chosen[name]
@@ -146,11 +151,18 @@ def plot_restarts(comparison: Comparison, width: float = 8.5) -> Figure:
         if np.isfinite(bits[chosen]):
             axes.plot((bits - bits[chosen])[finite], height[finite], **style, ms=4.5, mew=0, alpha=0.6)
             axes.plot([0], height[[chosen]], **style, ms=7.5, mew=1.2, mec=PALETTE["ink"])
-        span = f"{bits[finite].min():.3f} – {bits[finite].max():.3f}" if finite.any() else ""
-        _beside(axes, row, span + ("" if finite.all() else f"\n{(~finite).sum()} not finite"))
     axes.margins(x=0.05)
+    widen(axes, "x", 4 * TOLERANCE / comparison_unit(comparison).nats)
     axes.set_xlabel(f"test {comparison_unit(comparison).name} above the chosen restart")
     return figure_of(axes)
+
+
+def _span(values: Floats) -> str:
+    """The lowest and the highest of the finite ones, and how many are not finite."""
+    finite = values[np.isfinite(values)]
+    lost = len(values) - len(finite)
+    span = interval(finite.min(), finite.max()) if len(finite) else ""
+    return span + (f"\n{lost} not finite" if lost else "")
 
 
 @styled
@@ -165,42 +177,55 @@ def plot_cost(comparison: Comparison, width: float = 8.5) -> Figure:
     narrow = width < 6
     height = 5.6 if narrow else 3.4
     figure = new_figure(width, height)
-    panels: Any = figure.subplots(2 if narrow else 1, 1 if narrow else 2)
+    panels: Any = figure.subplots(2 if narrow else 1, 1 if narrow else 2, sharey=True)
+    columns = {"num_parameters": "free parameters", "fit_seconds": "seconds to fit all restarts"}
+    places = [
+        _cost_points(axes, comparison, frame.to_dict("records"), column)
+        for axes, column in zip(panels, columns, strict=True)
+    ]
+    unit = comparison_unit(comparison)
+    widen(panels[0], "y", 4 * TOLERANCE / unit.nats)
+    longest = max(len(tick.get_text()) for tick in panels[0].get_yticklabels())
     figure.subplots_adjust(
-        left=0.66 / width, right=1 - 0.15 / width, bottom=0.5 / height, top=1 - 0.1 / height, wspace=0.16, hspace=0.25
-    )
-    for axes, column, title in zip(
-        panels, ("num_parameters", "fit_seconds"), ("free parameters", "seconds to fit all restarts"), strict=True
-    ):
-        _cost_panel(axes, comparison, frame.to_dict("records"), column)
+        left=max(0.66, 0.3 + 0.07 * longest) / width, right=1 - 0.15 / width, bottom=0.5 / height,
+        top=1 - 0.1 / height, wspace=0.08, hspace=0.25,
+    )  # fmt: skip
+    for axes, points, title in zip(panels, places, columns.values(), strict=True):
+        _name_points(axes, points)
         axes.set_xlabel(title)
-    panels[0].set_ylabel(f"test {comparison_unit(comparison).name}")
+    panels[0].set_ylabel(f"test {unit.name}")
     return figure
 
 
-def _cost_panel(axes: Axes, comparison: Comparison, lines: Sequence[dict[Any, Any]], column: str) -> None:
+def _cost_points(
+    axes: Axes, comparison: Comparison, lines: Sequence[dict[Any, Any]], column: str
+) -> dict[str, tuple[float, float]]:
+    """Draw a point for each model, and say where it is, by name."""
     nats = comparison_unit(comparison).nats
     drawn = [line for line in lines if math.isfinite(line["nats_per_token"]) and math.isfinite(line[column])]
     positive = [line[column] for line in drawn if line[column] > 0] or [1.0]
-    decades = range(math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive))) + 1)
-    ticks = [10.0**d for d in decades]
+    first, last = math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive)))
+    ticks = [10.0**d for d in range(first, max(last, first + 1) + 1)]
     nothing = ticks[0] / 10  # where a model without parameters stands
-    places = [(line[column] or nothing, line["nats_per_token"] / nats) for line in drawn]
-    for line, place in zip(drawn, places, strict=True):
+    places = {line["model"]: (line[column] or nothing, line["nats_per_token"] / nats) for line in drawn}
+    for line, place in zip(drawn, places.values(), strict=True):
         kind = family(comparison.models[line["model"]])
         face = PALETTE[kind] if line["likelihood"] == "exact" else PALETTE["paper"]
         axes.plot(*place, MARKERS[kind], color=PALETTE[kind], mfc=face, ms=6)
     axes.set_xscale("log")
-    if any(x == nothing for x, _ in places):
+    if any(x == nothing for x, _ in places.values()):
         axes.set_xticks([nothing, *ticks], ["0", *map(compact, ticks)])
     else:
         axes.set_xticks(ticks, [compact(tick) for tick in ticks])
     axes.minorticks_off()
     axes.margins(x=0.1, y=0.1)
+    low, high = axes.get_xlim()
+    if sum(low <= tick <= high for tick in axes.get_xticks()) < 2:  # one alone says nothing of the scale
+        axes.set_xlim(min(low, ticks[0]), max(high, ticks[-1]))
     axes.grid()
-    names = [label(line["model"]) for line in drawn]
-    _make_room(axes, _LETTER * max(map(len, names)) + 12)
-    _name_points(axes, places, names)
+    if not drawn:
+        axes.text(0.5, 0.5, "no model is finite", transform=axes.transAxes, ha="center", color=PALETTE["ink"])
+    return places
 
 
 def _make_room(axes: Axes, points: float) -> None:
@@ -211,11 +236,15 @@ def _make_room(axes: Axes, points: float) -> None:
     axes.set_xlim(right=10 ** (high + (high - low) * max(share - 0.08, 0) / (1 - share)))
 
 
-def _name_points(axes: Axes, places: Sequence[tuple[float, float]], names: Sequence[str]) -> None:
+def _name_points(axes: Axes, named: Mapping[str, tuple[float, float]]) -> None:
     """Write each name beside its point, at the first of several places where it covers nothing and is not cut."""
+    if not named:
+        return
+    names, places = [label(name) for name in named], list(named.values())
+    _make_room(axes, _LETTER * max(map(len, names)) + 12)
     axes.autoscale_view()
     scale = figure_of(axes).dpi / 72
-    points = axes.transData.transform(np.asarray(places).reshape(-1, 2)) / scale
+    points = axes.transData.transform(np.asarray(places)) / scale
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in points]
     sides = (axes.bbox.x0 / scale, -math.inf, axes.bbox.x1 / scale, math.inf)
     for name, (x, y), place in zip(names, points, places, strict=True):

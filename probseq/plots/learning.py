@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probseq.errors import InputError
-from probseq.plots.style import PALETTE, Floats, compact, family, is_counted, label, panel_grid, styled, unit_of
+from probseq.plots.style import PALETTE, Floats, family, is_counted, label, log_steps, panel_grid, styled, unit_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,10 +44,8 @@ def plot_learning_curves(
         raise InputError("no fit took two steps or more, so there is no curve to draw")
     figure, panels = panel_grid(len(shown), width, columns)
     for axes, (name, fit) in zip(panels, shown.items(), strict=True):
-        axes.set_xscale("log")
         _draw(axes, fit, None if chosen is None else chosen.get(name))
-        axes.xaxis.set_major_formatter(compact)
-        axes.minorticks_off()
+        log_steps(axes)
         axes.locator_params(axis="y", nbins=5)
         axes.grid(axis="y")
         axes.set_title(label(name, 28))
@@ -82,15 +80,17 @@ def _draw(axes: Axes, fit: Fit[Any], chosen: int | None) -> None:
     steps = np.union1d(thin(len(history)), np.maximum(fit.num_steps, 1) - 1)
     validated = fit.validation is not None and len(fit.validation) > 0
     train = averages(history, steps) if validated else history[steps]
+    front = 0 if chosen is None else chosen
     for r in range(history.shape[1]):
         strong = r == chosen and not validated
         axes.plot(
             steps + 1, train[:, r], color=color, alpha=1 if strong else 0.4, lw=2 if strong else 0.9,
-            zorder=2.6 if strong else 2, label="training" if r == 0 else None,
+            zorder=2.6 if strong else 2, label="training" if r == front else None,
         )  # fmt: skip
     validation = -np.asarray(fit.validation, dtype=np.float64) / nats if validated else history[:0]
     if validated:
         _draw_validation(axes, fit, validation, chosen, color)
+    axes.legend(loc="lower left", borderaxespad=0.2, borderpad=0, handlelength=1.2)  # curves come down, so this is free
     _focus(axes, np.concatenate([history[1:], validation]))
 
 
@@ -111,4 +111,3 @@ def _draw_validation(axes: Axes, fit: Fit[Any], values: Floats, chosen: int | No
             steps[keep], values[keep, r], color=color, alpha=1 if strong else 0.6, lw=2 if strong else 1, marker=".",
             ms=5 if strong else 3, zorder=2.6 if strong else 2.3, label="validation" if r == front else None,
         )  # fmt: skip
-    axes.legend(loc="lower left", borderaxespad=0.2, borderpad=0, handlelength=1.2)  # curves come down, so this is free

@@ -9,7 +9,19 @@ import numpy as np
 
 from probseq.errors import InputError
 from probseq.plots.learning import has_curve, thin
-from probseq.plots.style import MARKERS, PALETTE, Floats, compact, family, label, panel_grid, styled, unit_of
+from probseq.plots.style import (
+    MARKERS,
+    PALETTE,
+    Floats,
+    compact,
+    family,
+    label,
+    log_steps,
+    panel_grid,
+    styled,
+    unit_of,
+    widen,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,10 +117,9 @@ def plot_traces(sensitivities: Mapping[str, Sensitivity], width: float = 8.5, co
             color = PALETTE[family(one.model)] if at_best[r] else PALETTE["muted"]
             axes.plot(steps, above[:, r], color=color, lw=0.9, alpha=0.7, zorder=2.5 if at_best[r] else 2)
         axes.axhline(max(one.tolerance, floor) / unit.nats, color=PALETTE["muted"], lw=0.8, ls=(0, (4, 3)))
-        axes.set_xscale("log")
+        log_steps(axes)
         axes.set_yscale("log")
         axes.set_ylim(bottom=floor / unit.nats)
-        axes.xaxis.set_major_formatter(compact)
         axes.yaxis.set_major_formatter(compact)
         axes.minorticks_off()
         axes.grid(axis="y")
@@ -146,12 +157,10 @@ def _finish(axes: Axes, one: Sensitivity, count: int, title: str, xlabel: str) -
     axes.set_ylabel(unit_of(one.model).name, labelpad=2)
     axes.locator_params(axis="x", nbins=6, integer=True)
     axes.set_xlim(1 - room, count + room)
-    axes.locator_params(axis="y", nbins=5)
-    low, high = axes.get_ylim()
-    least = 4 * one.tolerance / unit_of(one.model).nats  # so that rounding does not look like a spread
-    if high - low < least:
-        axes.set_ylim((low + high - least) / 2, (low + high + least) / 2)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.{3 if high < 1000 else 0}f}")
+    axes.locator_params(axis="y", nbins=5, steps=[1, 2, 5, 10])  # three decimals hold them all
+    widen(axes, "y", 4 * one.tolerance / unit_of(one.model).nats)
+    digits = 3 if axes.get_ylim()[1] < 1000 else 0
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.{digits}f}")
     axes.grid(axis="y")
 
 

@@ -139,6 +139,26 @@ def figure_of(axes: Axes) -> Figure:
     return figure
 
 
+def widen(axes: Axes, axis: Literal["x", "y"], least: float) -> None:
+    """Make an axis span that much at least, so that rounding does not look like a spread."""
+    low, high = axes.get_xlim() if axis == "x" else axes.get_ylim()
+    if high - low < least:
+        limits = (low + high - least) / 2, (low + high + least) / 2
+        axes.set(**{f"{axis}lim": limits})
+
+
+def log_steps(axes: Axes) -> None:
+    """A logarithmic axis of steps with a number at each decade, and at 2 and 5 times it where there is but one."""
+    from matplotlib.ticker import LogLocator
+
+    axes.set_xscale("log")
+    low, high = np.log10(axes.get_xlim())
+    if math.floor(high) <= math.ceil(low):
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(compact)
+    axes.minorticks_off()
+
+
 def compact(number: float, _position: float = 0) -> str:
     """A round number on an axis: ``0.001``, ``10``, ``50k``, ``2M``. Matplotlib also passes the tick's position."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -149,10 +169,11 @@ def compact(number: float, _position: float = 0) -> str:
 
 def family(model: object) -> Literal["baseline", "stochastic", "deterministic"]:
     """What kind of hidden state a model has: none (or a single one), one that is drawn, or one that is computed."""
-    from probseq.models.autoregressive import Autoregressive
+    from probseq.models.network_model import NetworkModel
+    from probseq.transduction import has_states
 
-    if isinstance(model, Autoregressive):
-        return "deterministic"
+    if isinstance(model, NetworkModel):
+        return "stochastic" if has_states(model) else "deterministic"
     return "baseline" if is_counted(model) or getattr(model, "num_states", 2) == 1 else "stochastic"
 
 

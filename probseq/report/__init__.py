@@ -5,19 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from probseq.plots.comparison import SIGNS, comparison_unit
+from probseq.plots.numbers import MISSING, decimals, duration, listing
 from probseq.plots.states import MAX_STATES
 from probseq.plots.style import family, symbol_label, visible
 from probseq.report import tables
 from probseq.report.answer import TOKENS, answer, chosen_value, notices
 from probseq.report.figures import figures
-from probseq.report.numbers import MISSING, decimals, duration, listing
 from probseq.report.restarts import restart_notes, restart_rows, sensitivities
 from probseq.report.states import describe_states
 from probseq.report.topics import describe_topics
+from probseq.report.transduction import describe_transduction
 from probseq.restarts import TOLERANCE
 from probseq.topics import has_topics
 
 if TYPE_CHECKING:
+    from probseq.data.vocabulary import Vocabulary
     from probseq.study import Run
 
 _MAX_SYMBOLS = 300  # a longer vocabulary is not listed
@@ -48,10 +50,10 @@ def _content(run: Run) -> dict[str, Any]:
     """Everything that the template reads."""
     comparison, corpus = run.comparison, run.corpus
     names, states, restarts_of = comparison.ranking, describe_states(run), sensitivities(run)
-    topics = describe_topics(run)
+    topics, pairs = describe_topics(run), describe_transduction(run)
     likelihoods = {comparison.test[name].likelihood for name in names}
     restarts = sum(comparison.models[name].num_restarts for name in names)
-    rows = restart_rows(restarts_of)
+    rows, unit = restart_rows(restarts_of), comparison_unit(comparison)
     stochastic = [model for name in names if family(model := comparison.models[name]) == "stochastic"]
     return {
         "run": run,
@@ -65,7 +67,7 @@ def _content(run: Run) -> dict[str, Any]:
             ("time for everything", duration(run.seconds)),
         ],
         "token": TOKENS[corpus.level],
-        "unit": comparison_unit(comparison),
+        "unit": unit,
         "density": any(comparison.test[name].density for name in names),
         "families": {family(comparison.models[name]) for name in names},
         "paths": not all(map(has_topics, stochastic)),
@@ -82,14 +84,17 @@ def _content(run: Run) -> dict[str, Any]:
         "samples": _samples(run),
         "states": states,
         "topics": topics,
+        "pairs": pairs,
         "max_drawn": MAX_STATES,
-        "symbols": _symbols(run),
+        "symbols": _symbols(corpus.vocabulary),
+        "source_symbols": _symbols(corpus.source_vocabulary),
         "restarts": rows,
         "optima": any(row.optima != MISSING for row in rows),
         "same_state": any(row.agreement != MISSING for row in rows),
         "restart_notes": restart_notes(restarts_of),
-        "tolerance": f"{TOLERANCE:g}",
-        "figures": figures(run, states, restarts_of, topics),
+        "tolerance": f"{TOLERANCE:g} nats" + (f" ({TOLERANCE / unit.nats:.4f} bits)" if unit.word == "bits" else ""),
+        "timed": [name for name in names if "max_seconds" in run.fits[name].stop_reason],
+        "figures": figures(run, states, restarts_of, topics, pairs),
         "study": _study(run),
         "longest": int(max(part.lengths.max() for part in corpus.parts.values())),
         "whole": all(len(part) == corpus.num_documents[name] for name, part in corpus.parts.items()),
@@ -104,8 +109,7 @@ def _samples(run: Run) -> list[tuple[str, str, str]]:
     return [(name, decimals(chosen_value(run.comparison, name)), visible(text)) for name, text in drawn.items()]
 
 
-def _symbols(run: Run) -> list[str]:
-    vocabulary = run.corpus.vocabulary
+def _symbols(vocabulary: Vocabulary | None) -> list[str]:
     return [] if vocabulary is None or len(vocabulary) > _MAX_SYMBOLS else [symbol_label(s) for s in vocabulary.symbols]
 
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from probseq.baseline import behind_counting
 from probseq.plots.comparison import comparison_unit, error_per_token, lead_per_token, per_token
+from probseq.plots.numbers import count, decimals, listing, significant, with_error
 from probseq.plots.style import family
-from probseq.report.numbers import count, decimals, listing, significant, with_error
+from probseq.restarts import TOLERANCE
 
 if TYPE_CHECKING:
     from probseq.compare import Comparison
@@ -138,6 +139,8 @@ def _restarts(comparison: Comparison) -> Markup:
     if not names:
         return Markup("")
     name = max(names, key=lambda one: _spread(comparison, one))
+    if _spread(comparison, name) * comparison_unit(comparison).nats <= TOLERANCE:
+        return Markup("")
     values = finite_values(comparison, name)
     most = " most" if len(names) > 1 else ""
     text = Markup(f"The starting point matters{most} for {{}}: its {{}} restarts end between {{}} and {{}} {{}}.")

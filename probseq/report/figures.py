@@ -11,10 +11,11 @@ from markupsafe import Markup
 from probseq import plots
 from probseq.plots.comparison import comparison_unit
 from probseq.plots.learning import has_curve
-from probseq.plots.style import label
+from probseq.plots.numbers import decimals
+from probseq.plots.style import family, label, visible
 from probseq.report.answer import chosen_value
-from probseq.report.numbers import decimals
 from probseq.report.svg import inline_svg
+from probseq.report.transduction import component_names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from probseq.plots.style import Floats
     from probseq.report.states import States
     from probseq.report.topics import Topics
+    from probseq.report.transduction import Transduction
     from probseq.restarts import Sensitivity
     from probseq.study import Run
 
@@ -34,7 +36,11 @@ _FEW = 3  # restarts that the strip and the table tell all of
 
 
 def figures(
-    run: Run, states: States | None, restarts: dict[str, Sensitivity], topics: Topics | None
+    run: Run,
+    states: States | None,
+    restarts: dict[str, Sensitivity],
+    topics: Topics | None,
+    pairs: Transduction | None = None,
 ) -> dict[str, Markup]:
     """SVG by name; one that has nothing to show is missing."""
     comparison = run.comparison
@@ -60,7 +66,7 @@ def figures(
             _states_plot(run, states), "states", f"The states of {states.name}", " ".join(states.sentences)
         )
     several = {name: one for name, one in restarts.items() if one.num_restarts - one.num_failed > 1}
-    drawn |= _of_restarts(several) | _aligned(run, states, several) | _of_topics(topics)
+    drawn |= _of_restarts(several) | _aligned(run, states, several) | _of_topics(topics) | _of_pairs(run, pairs)
     if not run.corpus.is_symbolic:
         drawn["samples"] = _both(
             lambda width: plots.plot_samples(sampled_series(run), run.comparison.models, run.corpus.columns, width),
@@ -83,6 +89,35 @@ def _of_topics(topics: Topics | None) -> dict[str, Markup]:
         drawn["time"] = _both(
             lambda width: plots.plot_topics_over_time(reading, width), "time", f"The topics of {topics.name} in time",
             "The share of each topic among the words of each span of years.",
+        )  # fmt: skip
+    return drawn
+
+
+def _of_pairs(run: Run, pairs: Transduction | None) -> dict[str, Markup]:
+    """Alignments of one pair, quality by the length of the source, and the components of a mixture."""
+    if pairs is None:
+        return {}
+    kinds = {name: family(model) for name, model in run.comparison.models.items()}
+    drawn = {}
+    if pairs.alignments:
+        drawn["alignments"] = _both(
+            lambda width: plots.plot_alignments(pairs.alignments, pairs.source, pairs.target, width), "alignments",
+            "What each symbol of a target looks at, or comes from",
+            f"{' '.join(map(visible, pairs.target))} given {' '.join(map(visible, pairs.source))}, a panel a model.",
+        )  # fmt: skip
+    if len(pairs.bins.first) > 1:
+        drawn["length"] = _both(
+            lambda width: plots.plot_by_length(pairs.bins, pairs.nats, kinds, "nats per symbol", width), "length",
+            "Nats per symbol against the length of the source", "A panel for each model.",
+        )  # fmt: skip
+        drawn["wrong"] = _both(
+            lambda width: plots.plot_by_length(pairs.bins, pairs.wrong, kinds, "share wrong", width, (0, 0.1)), "wrong",
+            "The share of wrong targets against the length of the source", "A panel for each model.",
+        )  # fmt: skip
+    if pairs.words:
+        drawn["components"] = _both(
+            lambda width: plots.plot_components(pairs.words, width), "components",
+            f"The components of {pairs.mixture}", f"Of targets of {component_names(pairs.words)}.",
         )  # fmt: skip
     return drawn
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from probseq.data.sequences import Sequences
+from probseq.plots.numbers import MISSING, significant
 from probseq.plots.style import family, unit_of
-from probseq.report.numbers import MISSING, significant
 from probseq.restarts import TOLERANCE, Sensitivity, sensitivity
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ import numpy as np
 from probseq.inference.run import Fit
 from probseq.models.emissions import Categorical, Emission
 from probseq.models.hmm import HMM
+from probseq.plots.numbers import count, listing
 from probseq.plots.series import state_moments
 from probseq.plots.states import state_given_symbol, stationary_weights, to_numpy
 from probseq.plots.style import Floats, symbol_label
-from probseq.report.numbers import count, listing
 from probseq.restarts import TOLERANCE, RestartSummary
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from probseq.inference.run import Fit
 from probseq.plots.comparison import SIGNS, comparison_unit, error_per_token, lead_per_token
+from probseq.plots.numbers import MISSING, decimals, duration, with_error
 from probseq.plots.style import family, is_counted
 from probseq.report.answer import chosen_value
-from probseq.report.numbers import MISSING, decimals, duration, with_error
 
 if TYPE_CHECKING:
     from probseq.study import Run
@@ -68,6 +68,7 @@ class Part:
     documents: int
     sequences: int
     tokens: int
+    source_tokens: int
 
 
 def ranking(run: Run) -> list[Rank]:
@@ -150,4 +151,7 @@ def objectives(run: Run) -> list[tuple[str, list[str]]]:
 def parts(run: Run) -> list[Part]:
     """The sizes of train, validation and test."""
     corpus = run.corpus
-    return [Part(name, corpus.num_documents[name], len(data), data.num_tokens) for name, data in corpus.parts.items()]
+    return [
+        Part(name, corpus.num_documents[name], len(data), data.num_tokens, data.source.num_tokens if data.source else 0)
+        for name, data in corpus.parts.items()
+    ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from probseq.plots.numbers import MISSING, count, decimals
 from probseq.plots.style import visible
-from probseq.report.numbers import MISSING, count, decimals
 from probseq.topics import TopicReading, has_topics, read_corpus_topics
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from probseq.errors import InputError
 from probseq.evaluate import Score, evaluate
 from probseq.inference.run import Fit
 from probseq.models.base import Model, SequenceModel
+from probseq.models.given import ConditionalModel
 
 TOLERANCE = 1e-3
 """Nats per token: a restart this near the best has found it. What a restart has found means this everywhere."""
@@ -182,4 +183,6 @@ def select(model: SequenceModel, restart: int) -> SequenceModel:
     chosen = model.select(restart)
     if isinstance(chosen, Model):
         chosen.vocabulary = getattr(model, "vocabulary", None)
+    if isinstance(chosen, ConditionalModel):
+        chosen.source_vocabulary = getattr(model, "source_vocabulary", None)
     return chosen

@@ -13,6 +13,13 @@ from probseq.specs.base import BaseSpec, Count, Settings
 from probseq.specs.bayesian import NutsHMMSpec, SVIHMMSpec, VBHMMSpec
 from probseq.specs.counts import CacheSpec, NGramSpec, UniformSpec, UnigramSpec
 from probseq.specs.networks import GRUSpec, LSTMSpec, RNNSpec, TransformerSpec, UpdateGateSpec
+from probseq.specs.seq2seq import (
+    AlignmentHMMSpec,
+    HMMDecoderSpec,
+    Seq2SeqSpec,
+    SVIHMMDecoderSpec,
+    TransformerSeq2SeqSpec,
+)
 from probseq.specs.stochastic import HMMSpec, IIDSpec
 from probseq.specs.syntax_topics import SyntaxTopicsSpec
 from probseq.specs.topics import LDASpec
@@ -35,7 +42,12 @@ ModelSpec = Annotated[
     | UpdateGateSpec
     | GRUSpec
     | LSTMSpec
-    | TransformerSpec,
+    | TransformerSpec
+    | Seq2SeqSpec
+    | TransformerSeq2SeqSpec
+    | HMMDecoderSpec
+    | SVIHMMDecoderSpec
+    | AlignmentHMMSpec,
     Field(discriminator="kind"),
 ]
 KINDS: dict[str, type[BaseSpec]] = {

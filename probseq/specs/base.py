@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -24,7 +24,13 @@ class Settings(BaseModel):
 
 
 class BaseSpec(Settings):
-    """What every kind can do."""
+    """What every kind can do.
+
+    Attributes:
+        of_pairs: whether the kind needs a source for every sequence.
+    """
+
+    of_pairs: ClassVar[bool] = False
 
     @model_validator(mode="before")
     @classmethod

@@ -14,7 +14,7 @@ from probseq.inference.svi import svi
 from probseq.models.base import Model
 from probseq.models.bayesian_hmm import BayesianHMM
 from probseq.models.variational import VariationalHMM
-from probseq.specs.base import Count, EmissionSpec, Positive
+from probseq.specs.base import BaseSpec, Count, EmissionSpec, Positive
 from probseq.specs.stochastic import EMBudget
 
 
@@ -41,6 +41,31 @@ class PosteriorSpec(EmissionSpec):
         return {"num_states": self.num_states, "emission": self.family(corpus), "seed": seed, **chosen}
 
 
+class SVIBudget(BaseSpec):
+    """How long stochastic variational inference runs, for every kind that it fits."""
+
+    num_restarts: Count = Field(10, description="runs from different starting points, all kept")
+    num_steps: Count = Field(1000, description="steps at most; no limit where only seconds is set")
+    seconds: Positive | None = Field(None, description="wall-clock budget of all restarts together")
+    batch_size: Count | None = Field(None, description="sequences in a minibatch; default: all")
+    learning_rate: Positive = 0.1
+    num_particles: Count = Field(1, description="draws of the parameters in one step")
+
+    def fit(self, model: Any, corpus: Corpus, *, seed: int, device: str, progress: bool | None) -> Fit[Any]:
+        return svi(
+            model,
+            corpus.train,
+            num_steps=self.num_steps,
+            batch_size=self.batch_size and min(self.batch_size, len(corpus.train)),
+            learning_rate=self.learning_rate,
+            num_particles=self.num_particles,
+            seed=seed,
+            seconds=self.seconds,
+            device=device,
+            progress=progress,
+        )
+
+
 class VBHMMSpec(PosteriorSpec, EMBudget):
     """A hidden Markov model averaged over draws of a posterior by variational Bayes, which EM's steps find."""
 
@@ -55,35 +80,18 @@ class VBHMMSpec(PosteriorSpec, EMBudget):
         return replace(fit, model=model.posterior(self.num_draws, seed))
 
 
-class SVIHMMSpec(PosteriorSpec):
+class SVIHMMSpec(PosteriorSpec, SVIBudget):
     """A hidden Markov model averaged over draws of a posterior by stochastic variational inference."""
 
     kind: Literal["svi-hmm"] = "svi-hmm"
     guide: Literal["mean_field", "structured"] = Field("mean_field", description="the family of posteriors")
-    num_restarts: Count = Field(10, description="runs from different starting points, all kept")
     num_draws: Count = Field(100, description="draws from the posterior that a score is averaged over")
-    num_steps: Count = Field(1000, description="steps at most; no limit where only seconds is set")
-    seconds: Positive | None = Field(None, description="wall-clock budget of all restarts together")
-    batch_size: Count | None = Field(None, description="sequences in a minibatch; default: all")
-    learning_rate: Positive = 0.1
-    num_particles: Count = Field(1, description="draws of the parameters in one step")
 
     def build(self, corpus: Corpus, seed: int) -> Model:
         return BayesianHMM(guide=self.guide, num_restarts=self.num_restarts, **self.options(corpus, seed))
 
     def fit(self, model: Any, corpus: Corpus, *, seed: int, device: str, progress: bool | None) -> Fit[Any]:
-        fit = svi(
-            model,
-            corpus.train,
-            num_steps=self.num_steps,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            num_particles=self.num_particles,
-            seed=seed,
-            seconds=self.seconds,
-            device=device,
-            progress=progress,
-        )
+        fit = super().fit(model, corpus, seed=seed, device=device, progress=progress)
         return replace(fit, model=model.posterior(self.num_draws, seed))
 
 

@@ -15,12 +15,12 @@ from probseq.models.autoregressive import Autoregressive, Network
 from probseq.models.base import Model
 from probseq.models.recurrent import GRU, LSTM, RNN, UpdateGateRNN
 from probseq.models.transformer import Transformer
-from probseq.specs.base import Count, EmissionSpec, Positive
+from probseq.specs.base import BaseSpec, Count, EmissionSpec, Positive
 
 METRICS = "metrics.jsonl"
 
 
-class NetworkSpec(EmissionSpec):
+class GradientSpec(BaseSpec):
     """What every network shares: restarts, and the settings of AdamW with warm-up and cosine decay."""
 
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -43,13 +43,6 @@ class NetworkSpec(EmissionSpec):
     )
     eval_every: Count = Field(100, description="updates between two looks at the validation data")
     patience: Count = Field(5, description="looks in a row without improvement before a restart stops")
-
-    def network(self, corpus: Corpus) -> Callable[[], Network]:
-        """A function that makes one fresh network."""
-        raise NotImplementedError
-
-    def build(self, corpus: Corpus, seed: int) -> Model:
-        return Autoregressive.from_seed(self.network(corpus), num_restarts=self.num_restarts, seed=seed)
 
     def fit(
         self,
@@ -84,6 +77,17 @@ class NetworkSpec(EmissionSpec):
             )
         except Diverged as error:  # the other models of a study go on; the table and the report say what became of it
             return error.fit
+
+
+class NetworkSpec(GradientSpec, EmissionSpec):
+    """What the networks share that predict a sequence from its own past."""
+
+    def network(self, corpus: Corpus) -> Callable[[], Network]:
+        """A function that makes one fresh network."""
+        raise NotImplementedError
+
+    def build(self, corpus: Corpus, seed: int) -> Model:
+        return Autoregressive.from_seed(self.network(corpus), num_restarts=self.num_restarts, seed=seed)
 
 
 class RecurrentSpec(NetworkSpec):

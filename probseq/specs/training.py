@@ -9,7 +9,7 @@ from typing import Any
 
 from probseq.errors import InputError
 from probseq.inference import checkpointing
-from probseq.specs.networks import METRICS, NetworkSpec
+from probseq.specs.networks import METRICS, GradientSpec
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Training:
 
     def options(self, name: str, spec: Any) -> dict[str, Any]:
         """What the fit of this model has to know."""
-        if not isinstance(spec, NetworkSpec):
+        if not isinstance(spec, GradientSpec):
             return {}
         return {
             "checkpoint": None if self.checkpoints is None else self.checkpoints / name,

@@ -84,6 +84,16 @@ def test_one_model_alone_is_held_against_nothing() -> None:
     assert "The starting point matters for <strong>hmm-2" in said
 
 
+@pytest.mark.parametrize(("apart", "said"), [(0.0009, False), (0.0011, True)])
+def test_restarts_within_the_tolerance_are_no_spread(apart: float, said: bool) -> None:
+    """A run within 0.001 nats per token of the best has found it."""
+    comparison = fake_comparison({"hmm-2": two_state_hmm()}, {"hmm-2": (4.0, 0.0, 1.0)})
+    log_prob = comparison.test["hmm-2"].log_prob
+    log_prob[:] = log_prob[0]
+    log_prob[1] -= 256 * apart
+    assert ("The starting point matters" in text(run_of(comparison))) is said
+
+
 def test_a_model_that_needs_more_than_counting_is_noticed() -> None:
     models = {"hmm-2": two_state_hmm(), "unigram": Unigram(27)}
     comparison = fake_comparison(models, {"hmm-2": (4.05, 0.0, 1.0), "unigram": (4.0, 0.0, 1.0)})

@@ -131,6 +131,15 @@ def test_failures_are_visible() -> None:
     assert "4 × converged" in html
 
 
+def test_a_time_limit_is_no_promise_of_the_same_numbers() -> None:
+    run = fake_run()
+    assert "the same numbers; only the times differ" in " ".join(render(run).split())  # type: ignore[arg-type]
+    run.fits["gru"].stop_reason[0] = "max_seconds"
+    told = " ".join(render(run).split())  # type: ignore[arg-type]
+    assert "the same numbers, but for gru: a time limit ended its runs" in told
+    assert "only the times differ" not in told
+
+
 def test_a_run_of_one_baseline_has_only_what_there_is_to_show() -> None:
     run = fake_run(vocabulary=None)
     run.comparison = fake_comparison({"uniform": Uniform(27)})

@@ -7,6 +7,7 @@ import math
 MISSING = "–"
 _HUGE = 1e9
 _NOTHING = 5e-7  # what six decimals show as 0
+_TINY = 1e-5  # below it, a difference is only said to be small
 
 
 def decimals(value: float, digits: int = 3) -> str:
@@ -33,10 +34,27 @@ def significant(value: float) -> str:
     Example:
         >>> significant(0.28512), significant(0.0004321), significant(0.0)
         ('0.285', '0.00043', '0.000')
+        >>> significant(7.5e-7)  # more decimals than a person reads
+        '< 0.00001'
     """
+    if 0 < abs(value) < _TINY:
+        return f"< {decimals(_TINY, 5)}"
     if not math.isfinite(value) or value == 0:
         return decimals(value)
-    return decimals(value, min(max(3, 1 - math.floor(math.log10(abs(value)))), 8))
+    return decimals(value, min(max(3, 1 - math.floor(math.log10(abs(value)))), 6))
+
+
+def interval(low: float, high: float) -> str:
+    """Two numbers, to the first digit in which they differ; one where six decimals do not tell them apart.
+
+    Example:
+        >>> interval(2.941, 2.950), interval(0.0033, 0.0037), interval(0.0135, 0.0135 + 3e-13)
+        ('2.941 – 2.950', '0.0033 – 0.0037', '0.013')
+    """
+    if not high - low > _NOTHING:
+        return decimals(low)
+    digits = _digits(high - low)
+    return f"{decimals(low, digits)} – {decimals(high, digits)}"
 
 
 def with_error(value: float, error: float) -> str:
@@ -48,9 +66,13 @@ def with_error(value: float, error: float) -> str:
         >>> with_error(4.755, 1e-16)  # rounding
         '4.755 ± 0.000'
     """
-    small = math.isfinite(error) and error > _NOTHING
-    digits = min(max(3, math.ceil(-math.log10(error))), 6) if small else 3
+    digits = _digits(error)
     return f"{decimals(value, digits)} ± {decimals(error, digits)}"
+
+
+def _digits(size: float) -> int:
+    """Decimals to the first digit of a size: three to six."""
+    return min(max(3, math.ceil(-math.log10(size))), 6) if math.isfinite(size) and size > _NOTHING else 3
 
 
 def duration(seconds: float) -> str:
