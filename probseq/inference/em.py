@@ -11,7 +11,7 @@ from probseq.inference.acceleration import SquaremStep
 from probseq.inference.device import resolve_device
 from probseq.inference.em_step import EMModel, EMStep
 from probseq.inference.online import OnlineStep
-from probseq.inference.run import Budgets, Fit, run
+from probseq.inference.run import Budgets, Course, Fit, run
 from probseq.models.bayesian_hmm import BayesianHMM
 from probseq.models.emissions import Emission
 from probseq.models.network import Network
@@ -81,7 +81,7 @@ def em(
         data: the training sequences. A starting point that depends on data is made from them.
         num_steps: EM steps at most.
         tol: relative tolerance of the objective per token.
-        seconds: wall-clock seconds at most.
+        seconds: wall-clock seconds at most, those of the starting point included.
         accelerate: try SQUAREM's long steps.
         minibatch: sequences of one step. Default: all, and with that exact EM.
         decay: of the weights of minibatches, above 0.5 and at most 1: the larger, the longer the memory.
@@ -107,10 +107,11 @@ def em(
         expectation-maximization algorithm for latent data models".
     """
     _check(model, data, tol, accelerate, minibatch, decay, delay)
-    budgets = Budgets(num_steps, seconds)
+    budgets, course = Budgets(num_steps, seconds), Course()
     if device is not None:
         model.to(resolve_device(device))
-    initialize(model, data, progress)
+    with course.timed():
+        initialize(model, data, progress)
     step: EMStep
     if minibatch is not None:
         step = OnlineStep(model, data, max_tokens, minibatch, decay, delay, seed)
@@ -124,6 +125,7 @@ def em(
         objective=getattr(model, "objective", "log-likelihood and log-prior per token (nats)"),
         title="em",
         progress=progress,
+        course=course,
     )
     step.write_back()
     if "decreased" in fit.stop_reason:

@@ -13,7 +13,7 @@ from probseq.data.sequences import Sequences, check_sequences
 from probseq.errors import InputError, check_whole
 from probseq.inference.diagnostics import LEAST, ess, r_hat
 from probseq.inference.markov_chain import Chain, Potential
-from probseq.inference.run import Budgets, Fit, StopReason, run
+from probseq.inference.run import Budgets, Course, Fit, StopReason, run
 from probseq.models.base import restart_seed
 from probseq.models.hmm import HMM
 from probseq.models.input_hmm import InputHMM
@@ -39,7 +39,7 @@ class Mcmc:
         ess: the same of effective sample sizes (bulk), summed over chains.
         step_size: ``(C,)``, of the leapfrog integrator, as the warm-up left it.
         acceptance: ``(C,)``, mean acceptance probability after the warm-up.
-        seconds: wall-clock seconds of all, warm-up included.
+        seconds: wall-clock seconds of all, starting points and warm-up included.
         num_tokens: the observed tokens of the data, each as often as its sequence counts.
         num_warmup: steps before the draws, in which the sampler adapted.
         interrupted: whether Ctrl-C ended it early.
@@ -202,7 +202,9 @@ def nuts(
     sizes = {"num_samples": num_samples, "num_warmup": num_warmup, "num_chains": num_chains}
     _check(model, data, {**sizes, "max_tree_depth": max_tree_depth}, target_acceptance)
     named = data.states is not None and bool((data.states >= 0).any())
-    starts, batch = _starts(model, data, num_chains), data.batch()
+    course = Course()
+    with course.timed():
+        starts, batch = _starts(model, data, num_chains), data.batch()
     settings = {"target_accept_prob": target_acceptance, "max_tree_depth": max_tree_depth}
     chains = [
         Chain(Potential(starts.take([c]), batch), num_warmup, restart_seed(seed, c), **settings)
@@ -221,6 +223,7 @@ def nuts(
         objective="log-likelihood per token (nats)",
         title="nuts",
         progress=progress,
+        course=course,
     )
     if len(fit.history) <= num_warmup:
         raise KeyboardInterrupt

@@ -32,7 +32,7 @@ class Fit(Generic[M]):
         objective: what `history` holds, for example ``"log-likelihood per token (nats)"``; larger is better.
         history: ``(S, R)`` the objective at every step; NaN after a restart stopped.
         stop_reason: why each of the R restarts stopped.
-        seconds: wall-clock seconds of the whole fit.
+        seconds: wall-clock seconds of the whole fit, its starting point included.
         validation_steps: ``(E,)`` the steps after which validation data was scored (empty if never).
         validation: ``(E, R)`` mean log-probability per validation token (nats), NaN after a restart stopped.
         details: what one method has to add, for example the order that was chosen for an n-gram.
@@ -73,7 +73,7 @@ class Course:
     Attributes:
         history: the objective ``(R,)`` at every step so far; NaN where a restart had stopped.
         reasons: the restarts that have stopped, and why.
-        seconds: wall-clock seconds that were spent on these steps.
+        seconds: wall-clock seconds that were spent on these steps, and on the starting point.
         tokens: training tokens that were seen in them, where the method counts them.
     """
 
@@ -81,6 +81,13 @@ class Course:
     reasons: dict[int, StopReason] = field(default_factory=dict)
     seconds: float = 0.0
     tokens: int = 0
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Count the seconds of what is done outside of `run` as part of it, such as to find a starting point."""
+        begin = time.monotonic()
+        yield
+        self.seconds += time.monotonic() - begin
 
 
 UNLIMITED_STEPS = 10**9  # where only another budget is given
@@ -92,7 +99,8 @@ class Budgets:
 
     Attributes:
         num_steps: steps at most.
-        seconds: wall-clock seconds at most, or None. One step is always made, and the step in progress is finished.
+        seconds: wall-clock seconds at most, the starting point included, or None. One step is always made, and the step
+            in progress is finished.
         num_tokens: training tokens at most, or None; the step in progress is finished.
 
     Raises:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -70,7 +69,8 @@ def svi(
             it.
         num_particles: draws of the parameters in one step.
         seed: of minibatches and draws.
-        seconds: wall-clock seconds at most; the rate follows whichever budget is closer to its end.
+        seconds: wall-clock seconds at most, those of the starting point included; the rate follows whichever budget is
+            closer to its end.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``. Default: where the model is.
         progress: show progress. Default: only on a terminal.
 
@@ -96,7 +96,8 @@ def svi(
     budgets, course = Budgets(num_steps, seconds), Course()
     if device is not None:
         model.to(resolve_device(device))
-    initialize(model, data, progress)
+    with course.timed():
+        initialize(model, data, progress)
     rate = Rate(learning_rate, round(_WARMUP * num_steps), "cosine", budgets, course)
     step = SVIStep(model, data, rate, batch_size, num_particles, seed)
     fit = run(
@@ -110,11 +111,10 @@ def svi(
         course=course,
     )
     step.write_back()
-    begin = time.monotonic()
-    with interrupts():
+    with course.timed(), interrupts():
         seen = len(fit.history) * (batch_size or len(data)) * num_particles
         fit.details |= _final(model, data, min(max(seen // len(data), _FINAL_DRAWS[0]), _FINAL_DRAWS[1]))
-    return replace(fit, seconds=fit.seconds + time.monotonic() - begin)
+    return replace(fit, seconds=course.seconds)
 
 
 def _final(model: Guided, data: Sequences, num_draws: int) -> dict[str, list[float]]:

@@ -8,6 +8,8 @@ import time
 import numpy as np
 import pytest
 
+import probseq as ps
+from probseq.inference import starts
 from probseq.inference.run import Budgets, run
 
 
@@ -88,3 +90,46 @@ def test_progress_is_silent_unless_stderr_is_a_terminal(monkeypatch):
         text = stream.getvalue()
         assert ("fitting" in text) is shown
         assert ("best 1.0000 bits/token" in text) is shown
+
+
+SYMBOLS = ps.emissions.Categorical(3)
+FITS = {
+    "em": lambda **more: ps.em(ps.HMM(2, SYMBOLS, start="unigram"), DATA, **more),
+    "em, minibatches": lambda **more: ps.em(ps.HMM(2, SYMBOLS, start="unigram"), DATA, minibatch=1, **more),
+    "svi": lambda **more: ps.svi(ps.BayesianHMM(2, SYMBOLS, start="unigram"), DATA, **more),
+    "gradient": lambda **more: ps.fit_gradient(ps.HMM(2, SYMBOLS, start="unigram"), DATA, **more),
+}
+DATA = ps.Sequences.from_list([[0, 1, 2, 1], [2, 1, 0]])
+
+
+@pytest.fixture
+def slow_start(monkeypatch):
+    """A clock that nothing moves but a start, which takes 100 seconds."""
+    clock, real = [0.0], starts.initialize
+
+    def slow(model, data):
+        real(model, data)
+        clock[0] += 100.0
+
+    monkeypatch.setattr("probseq.inference.run.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(starts, "initialize", slow)
+
+
+@pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
+def test_the_seconds_of_a_fit_begin_with_its_start(slow_start, fit):
+    """In what it says, and in its budget."""
+    long = fit(num_steps=3, seconds=200)
+    assert (long.seconds, len(long.history)) == (100.0, 3)
+    short = fit(num_steps=3, seconds=60)
+    assert (short.stop_reason, len(short.history)) == (["max_seconds"], 1)
+
+
+def test_the_seconds_of_draws_begin_with_their_start(slow_start):
+    model = ps.HMM(2, SYMBOLS, transition_concentration=1.1)
+    assert ps.nuts(model, DATA, num_samples=2, num_warmup=0, num_chains=1).seconds == 100.0
+
+
+def test_a_start_counts_once_in_a_fit_that_is_resumed(slow_start, tmp_path):
+    for steps in (2, 4):
+        fit = FITS["gradient"](num_steps=steps, checkpoint=tmp_path / "fit", resume=steps == 4)
+        assert (fit.seconds, len(fit.history)) == (100.0, steps)
