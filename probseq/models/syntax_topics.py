@@ -19,7 +19,7 @@ from probseq.models.particle_model import check_prior
 from probseq.models.stacked import Stacked
 from probseq.models.syntax_topics_variational import VariationalSyntaxTopics
 from probseq.ops import particles
-from probseq.ops.topics import draw_log_dirichlet
+from probseq.ops.topics import draw_log_dirichlet, draw_words
 
 STARTS = ("gibbs", "random")
 
@@ -164,7 +164,7 @@ class SyntaxTopics(Stacked, VariationalSyntaxTopics):
             now = torch.multinomial(source.steps[now], 1, generator=generator)[:, 0]
             topic = torch.multinomial(theta, 1, generator=generator)[:, 0]
             label = torch.where(now == 0, topic, self.num_topics - 1 + now)
-            words.append(torch.multinomial(source.emission[label], 1, generator=generator)[:, 0])
+            words.append(draw_words(source.emission, label, generator))
             states.append(now)
         rows = (torch.stack(part, dim=1).cpu().numpy() for part in (words, states))
         return Sequences.from_list(list(next(rows)), states=list(next(rows)))

@@ -209,7 +209,7 @@ class LDA(Guided, VariationalTopics, ParticleModel):
             raise InputError(f"received num_sequences {num_sequences} and length {length}; expected 1 or more of both")
         log_theta = topics.draw_log_dirichlet(self.alpha.double().expand(num_sequences, -1), generator)
         drawn = torch.multinomial(log_theta.exp(), length, replacement=True, generator=generator)  # (N, T)
-        words = torch.multinomial(self.topics[0, drawn.flatten()], 1, generator=generator).view(drawn.shape)
+        words = topics.draw_words(self.topics[0], drawn, generator)
         return Sequences.from_list(list(words.cpu().numpy()), states=list(drawn.cpu().numpy()))
 
     # Restarts

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from probseq.data.batch import Batch
+from probseq.ops.topics import draw_words
 
 if TYPE_CHECKING:
     from probseq.models.topic import LDA
 
 
 class Word(dist.TorchDistribution):  # type: ignore[misc]
-    """A word of a topic: one row of a table. It looks numbers up one by one, and never gathers whole rows.
+    """A word of a topic: one row of a table. No row is copied for a word.
 
     Args:
         topics: ``(R, K, V)`` probabilities.
@@ -36,8 +37,8 @@ class Word(dist.TorchDistribution):  # type: ignore[misc]
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """A word for each topic."""
-        rows = self.topics[self._row(), self.topic.expand(*sample_shape, *self.batch_shape)]
-        return torch.multinomial(rows.flatten(0, -2), 1).view(rows.shape[:-1])
+        labels = self._row() * self.topics.shape[1] + self.topic.expand(*sample_shape, *self.batch_shape)
+        return draw_words(self.topics.flatten(0, 1), labels)
 
     def log_prob(self, value: Tensor) -> Tensor:
         return self.topics[self._row(), self.topic, value].log()

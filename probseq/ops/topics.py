@@ -150,6 +150,17 @@ def draw_log_dirichlet(alpha: Tensor, generator: torch.Generator | None) -> Tens
     return (gamma.log() + (1 - uniform).log() / alpha).log_softmax(dim=-1)
 
 
+def draw_words(
+    table: Float[Tensor, "J V"], labels: Int[Tensor, "*B"], generator: torch.Generator | None = None
+) -> Int[Tensor, "*B"]:
+    """A word for each label, from the label's row of `table`; those of one label at once, so no row is copied."""
+    words = torch.empty_like(labels)
+    for label, count in enumerate(labels.flatten().bincount().tolist()):
+        if count:
+            words[labels == label] = torch.multinomial(table[label], count, replacement=True, generator=generator)
+    return words
+
+
 def dirichlet_ascent(
     alpha: Float[Tensor, "R J"], mean_log: Float[Tensor, "R J"], repeats: int = 1, num_steps: int = 3
 ) -> Float[Tensor, "R J"]:

@@ -1,4 +1,5 @@
 import copy
+import itertools
 
 import numpy as np
 import pytest
@@ -119,6 +120,25 @@ def test_the_same_seed_gives_the_same_fit():
     fits = [ps.em(model(), casino(), num_steps=10, minibatch=16, seed=s).history for s in (0, 0, 1)]
     assert np.array_equal(fits[0], fits[1])
     assert not np.array_equal(fits[0], fits[2])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_shorter_run_is_the_beginning_of_a_longer_one(monkeypatch, dtype):
+    """Weights and order follow the step alone, so that what fewer seconds give is what more have passed through."""
+    clock = itertools.count()
+    monkeypatch.setattr("probseq.inference.run.time.monotonic", lambda: float(next(clock)))
+    start, data = model(2).to(dtype), casino(60)
+    whole, by_steps, by_seconds = (copy.deepcopy(start) for _ in range(3))
+    options = {"minibatch": 16}
+    longer = ps.em(whole, data, seconds=80, num_steps=10**6, **options)
+    shorter = ps.em(by_seconds, data, seconds=20, num_steps=10**6, **options)
+    steps = len(shorter.history)
+    assert longer.stop_reason == shorter.stop_reason == ["max_seconds"] * 2
+    assert 4 < steps < len(longer.history) / 2
+    assert np.array_equal(longer.history[:steps], shorter.history)
+    assert np.array_equal(ps.em(by_steps, data, num_steps=steps, **options).history, shorter.history)
+    for one, other in zip(by_steps.parameters(), by_seconds.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_restarts_are_independent():

@@ -188,6 +188,19 @@ def test_restarts_fitted_together_equal_lone_fits(start):
         torch.testing.assert_close(model.alpha[0], together.alpha[r], **CLOSE)
 
 
+@pytest.mark.parametrize("start", ["random", "gibbs"])
+def test_restarts_learned_online_together_equal_lone_fits(start):
+    _, data = simulated()
+    together = LDA(3, 12, num_restarts=3, start=start)
+    lone = [together.select(r) for r in range(3)]
+    fit = ps.em(together, data, num_steps=12, minibatch=8)
+    for r, model in enumerate(lone):
+        alone = ps.em(model, data, num_steps=12, minibatch=8)
+        np.testing.assert_allclose(alone.history[:, 0], fit.history[:, r], atol=1e-11)
+        for name in ("topics", "alpha", "eta"):
+            torch.testing.assert_close(getattr(model, name)[0], getattr(together, name)[r], **CLOSE)
+
+
 def test_weights_are_repeats():
     rows = [[0, 1, 1, 2], [2, 3], [0, 3, 3]]
     once = ps.Sequences.from_list(rows, weights=[3.0, 1.0, 2.0])
@@ -442,21 +455,22 @@ def test_a_start_is_made_once():
     assert torch.equal(model.topics, first)
 
 
-def test_memory_is_that_of_the_pairs_and_the_tables():
-    """A table of documents and words would have 960 MB here; the topics have 5 MB."""
-    code = """
+@pytest.mark.parametrize(("method", "most"), [("em", 150), ("svi", 300)])
+def test_memory_is_that_of_the_pairs_and_the_tables(method, most):
+    """A table of documents and words would have 960 MB here; the topics have 5 MB, and SVI has some 30 such tables."""
+    code = f"""
 import resource
 import numpy as np
 import probseq as ps
 rng = np.random.default_rng(0)
 data = ps.Sequences.from_list(rng.integers(0, 30_000, (4000, 20)))
-ps.em(ps.LDA(4, 10, start="random"), ps.Sequences.from_list([[0, 1]]), num_steps=2)
+ps.{method}(ps.LDA(4, 10, start="random"), ps.Sequences.from_list([[0, 1]]), num_steps=2)
 model = ps.LDA(20, 30_000, start="random")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-fit = ps.em(model, data, num_steps=2)
+fit = ps.{method}(model, data, num_steps=2)
 grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
 assert np.isfinite(fit.history).all()
-assert grown < 150 * 1024, grown  # KiB
+assert grown < {most} * 1024, grown  # KiB
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 

@@ -315,6 +315,18 @@ def test_small_and_strange_documents(rows):
     assert model.estimate(ps.Sequences.from_list([[7], [0, 1, 2]]).batch()).token_log_prob.isfinite().all()
 
 
+def test_a_very_long_document():
+    """Classes that alternate: half of the words are even ones, half are odd ones, and each is one of 25."""
+    rng = np.random.default_rng(0)
+    words = 2 * rng.integers(0, 25, 50_000) + np.arange(50_000) % 2
+    model = SyntaxTopics(2, 3, 50, num_particles=4, num_replicates=2)
+    fit = ps.em(model, ps.Sequences.from_list([words]), num_steps=3)
+    assert np.isfinite(fit.history).all()
+    score = ps.evaluate(model, ps.Sequences.from_list([words]))
+    assert score.nats_per_token[0] == pytest.approx(math.log(25), abs=0.01)
+    assert score.monte_carlo_error[0] < 0.001
+
+
 def test_a_start_is_made_once_and_depends_on_seed_and_number_alone():
     model = SyntaxTopics(2, 2, 4, num_restarts=3)
     initialize(model, DATA)

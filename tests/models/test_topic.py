@@ -82,10 +82,27 @@ def test_program_under_pyros_own_enumeration():
 def test_words_of_the_program_come_from_their_topics():
     table = torch.tensor([TABLE], dtype=torch.float64)
     topic = torch.tensor([0, 1]).expand(1, 1, 2)
-    drawn = Word(table, topic).sample((20_000,))
-    for k in range(2):
-        found = torch.bincount(drawn[:, 0, 0, k], minlength=4) / 20_000
-        torch.testing.assert_close(found.double(), table[0, k], atol=0.02, rtol=0)
+    both = torch.cat([table, table.flip(1)])  # the second restart has them the other way round
+    drawn = Word(both, topic).sample((20_000,))
+    assert drawn.shape == (20_000, 2, 1, 2)
+    for r, k in itertools.product(range(2), range(2)):
+        found = torch.bincount(drawn[:, r, 0, k], minlength=4) / 20_000
+        torch.testing.assert_close(found.double(), both[r, k], atol=0.02, rtol=0)
+
+
+def test_drawing_words_copies_no_row_for_a_word(generator, monkeypatch):
+    """Of 300 documents with 100 words each and 2,000 symbols, rows would be 480 MB; numbers of words are 0.2 MB."""
+    largest, real = [0], torch.multinomial
+
+    def noted(probs, *args, **kwargs):
+        largest[0] = max(largest[0], probs.numel())
+        return real(probs, *args, **kwargs)
+
+    monkeypatch.setattr(torch, "multinomial", noted)
+    model = LDA(3, 2_000, start="random")
+    model.simulate(300, 100, generator)
+    Word(model.topics, torch.randint(3, (1, 300, 100), generator=generator)).sample()
+    assert largest[0] <= 2_000
 
 
 def test_simulated_documents_have_the_exact_distribution(generator):
