@@ -33,6 +33,7 @@ _FOOTNOTES = {
     "worst the one shown, and its differences are bounds too; a bound has no perplexity",
     "estimate": "an estimate, on average too low; its Monte Carlo standard error, and what its replicates "
     "gained over one of them alone (its drift), in nats per token: ",
+    "unknown": "; unknown where there is one replicate, or windows are scored given the document before them",
     "density": "densities of real vectors: the numbers depend on the unit of measurement, the differences do not; a "
     "density has no perplexity",
     "diverged": "every restart diverged; the numbers are those of the last good weights, ranked after all others: ",
@@ -203,7 +204,8 @@ class Comparison:
         if "lower bound" in kinds.values():
             notes.append(f"{marks['lower bound'].strip()} {_FOOTNOTES['lower bound']}")
         if self.uncertainty:
-            notes.append(f"{marks['estimate'].strip()} {_FOOTNOTES['estimate']}{self.uncertainty}")
+            unknown = _FOOTNOTES["unknown"] if "unknown" in self.uncertainty else ""
+            notes.append(f"{marks['estimate'].strip()} {_FOOTNOTES['estimate']}{self.uncertainty}{unknown}")
         if draws := [f"{name} {num}" for name in self.ranking if (num := getattr(self.models[name], "num_draws", 0))]:
             notes.append(_FOOTNOTES["draws"] + ", ".join(draws))
         return notes
@@ -241,8 +243,8 @@ def compare(models: Mapping[str, SequenceModel | Fit[Any]], *, validation: Seque
         A `Comparison`; print it, or take its ``frame``.
 
     Raises:
-        InputError: no models, a name that is not text, models of different observations, data that a model cannot
-            score.
+        InputError: no models, a name that is not text, models of different observations or vocabularies, data that a
+            model cannot score.
 
     Example:
         >>> from probseq.models.ngram import Uniform
@@ -255,6 +257,7 @@ def compare(models: Mapping[str, SequenceModel | Fit[Any]], *, validation: Seque
     fits = {name: given for name, given in models.items() if isinstance(given, Fit)}
     plain = {name: given.model if isinstance(given, Fit) else given for name, given in models.items()}
     _check_same_support(plain)
+    _check_same_vocabulary(plain)
     check_sequences(validation, "validation")
     check_sequences(test, "test")
     on_validation = {name: evaluate(model, validation) for name, model in plain.items()}
@@ -283,6 +286,18 @@ def _check_same_support(models: Mapping[str, SequenceModel]) -> None:
             raise InputError(
                 f"{first!r} scores {_described(reference)} and {name!r} scores {_described(model)}; "
                 "only models of the same observations share a table"
+            )
+
+
+def _check_same_vocabulary(models: Mapping[str, SequenceModel]) -> None:
+    """Equally many symbols may be others. What a model has not seen in data of a corpus, it does not know."""
+    known = {name: digest for name, model in models.items() if (digest := getattr(model, "vocabulary", None))}
+    first, *others = known or [""]
+    for name in others:
+        if known[name] != known[first]:
+            raise InputError(
+                f"{first!r} and {name!r} have seen data of different vocabularies; only models of the same tokens "
+                "share a table: fit both to one corpus, with one level, min_count and list of stop words"
             )
 
 

@@ -39,8 +39,9 @@ class Score:
         likelihood: what `log_prob` is: ``"exact"``, ``"lower bound"`` or ``"estimate"``.
         standard_error: ``(R, N)`` the Monte Carlo standard error of each `log_prob` of an estimate, or None. It is
             known from a few replicates only: with four of them, two standard errors cover about 86 of 100 deviations.
-        drift: ``(R, N)`` what each `log_prob` of an estimate gained from the last doubling (or more) of its effort,
-            or None. More effort gains less than that again.
+        drift: ``(R, N)`` what each `log_prob` of an estimate gained over a smaller effort, or None: of a model with
+            particles, the average of its independent filters (four) over one of them, ``log mean_s p_s - mean_s
+            log p_s``. An estimate is too low on average; four times the effort again gains less than that.
         density: True where `log_prob` are densities of real vectors, not probabilities.
         elpd_error: ``(R,)`` the Monte Carlo standard error of `elpd` of an estimate, or None. Sequences that share
             random numbers deviate together, so it is more than the squares of `standard_error` add up to.
@@ -176,7 +177,8 @@ def evaluate(model: SequenceModel | Fit[Any], data: Sequences, max_tokens: int =
     nats per token is warned of: the estimate needs more effort. So is a lone replicate, whose error nobody knows.
 
     Where sequences continue one another (``data.continues``), each is scored given all that came before it: a whole
-    document is read once, and the terms are summed over its parts. No Monte Carlo standard errors are known then.
+    document is read once, and the terms are summed over its parts. Of an estimate, Monte Carlo standard error and drift
+    are not known then (NaN), and nothing is warned of: they belong to whole documents; score those to see them.
 
     A restart that has failed (its numbers are NaN) keeps NaN in its row and never wins; where every restart gives NaN
     there is nothing to report, and that is an error.

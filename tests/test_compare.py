@@ -38,6 +38,15 @@ def test_frame_has_exactly_the_columns_of_the_design():
     assert frame["rank"].tolist() == [1, 2]
 
 
+def test_vocabularies_of_one_size_are_told_apart_by_what_the_models_have_seen():
+    """Also where the data to score do not say of which vocabulary they are."""
+    new, one, same, other = (Uniform(2) for _ in range(4))
+    one.vocabulary, same.vocabulary, other.vocabulary = "a" * 64, "a" * 64, "b" * 64
+    assert table(new=new, one=one, same=same).ranking == ["new", "one", "same"]
+    with pytest.raises(InputError, match="'one' and 'other' have seen data of different vocabularies"):
+        table(new=new, one=one, same=same, other=other)
+
+
 def test_restart_is_chosen_on_validation_and_reported_on_test():
     # validation is three of symbol 0 and one of 1; test has more of symbol 1, where restart 1 would win
     comparison = table(a=Fixed([[-1.0, -2.0], [-2.0, -1.0], [-3.0, -3.0]]))
@@ -132,7 +141,7 @@ def test_densities_have_no_perplexity_and_a_note():
 def test_an_estimate_is_marked_with_its_error():
     text = str(table(sampled=Fixed([[-1.0, -1.0]], "estimate")))
     assert "~1.0000" in text
-    assert text.endswith("nats per token: sampled unknown and unknown")
+    assert "nats per token: sampled unknown and unknown; unknown where there is one replicate, or windows are" in text
 
 
 def test_the_error_and_the_drift_of_an_estimate_reach_every_table():
