@@ -1,4 +1,4 @@
-"""The one exception that a user's input can cause, and the sentence it carries."""
+"""The exception that a user's input can cause, and the sentence it carries."""
 
 from __future__ import annotations
 
@@ -13,6 +13,24 @@ class InputError(ValueError):
     The message is one sentence for a person: what was received, what was expected, what to do.
     The command line prints it without a traceback and exits with code 2.
     """
+
+
+class ImpossibleError(InputError):
+    """A sequence is impossible whatever the parameters of a model are.
+
+    Args:
+        row: of the sequence, in its data set.
+        fault: what it has that makes it impossible.
+        name: what a person calls the sequence. Default: by its row.
+    """
+
+    def __init__(self, row: int, fault: str, name: str | None = None) -> None:
+        super().__init__(f"{name or f'sequence {row}'} has {fault}")
+        self.row, self.fault = row, fault
+
+    def named(self, name: str) -> ImpossibleError:
+        """The same of a sequence that has a name."""
+        return ImpossibleError(self.row, self.fault, name)
 
 
 def unknown(kind: str, received: str, valid: Iterable[str]) -> InputError:

@@ -22,6 +22,7 @@ from probseq.checkpoint import NAME
 from probseq.compare import Comparison, compare
 from probseq.data.corpus import Corpus
 from probseq.errors import InputError, unknown
+from probseq.impossible_pairs import refuse_impossible
 from probseq.inference.device import resolve_device
 from probseq.inference.run import Fit, interrupts
 from probseq.models.base import Model
@@ -230,8 +231,7 @@ def _fit_all(
     """Fit the models in turn, until the last or until Ctrl-C; what was reached is kept."""
     training.check(list(study.models))
     built = {name: spec.build(corpus, study.seed) for name, spec in study.models.items()}
-    for model in built.values():
-        _check_possible(model, corpus)
+    refuse_impossible(built, corpus)
     fits: dict[str, Fit[Any]] = {}
     for number, (name, spec) in enumerate(study.models.items(), start=1):
         if sys.stderr.isatty() if progress is None else progress:
@@ -247,14 +247,6 @@ def _fit_all(
         if "interrupted" in fits[name].stop_reason:
             break
     return fits
-
-
-def _check_possible(model: Model, corpus: Corpus) -> None:
-    """Refuse, before the first fit, pairs to fit or to choose by that are impossible whatever the parameters."""
-    if isinstance(model, ConditionalModel):
-        for part in (corpus.train, corpus.validation):
-            for batch in part.batches():
-                model.check_possible(batch)
 
 
 def _sample(model: Model, corpus: Corpus, seed: int) -> str:

@@ -249,7 +249,7 @@ class Model(nn.Module):
             )
 
     def check_possible(self, batch: Batch) -> None:
-        """Raise `InputError` for a sequence that is impossible whatever the parameters; a fit asks before it begins.
+        """Raise `ImpossibleError` for a sequence that no parameters make possible; a fit asks before it begins.
 
         Such a sequence scores -inf, and no step makes it more probable. Most models know of none.
         """

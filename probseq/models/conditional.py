@@ -49,7 +49,7 @@ class ConditionalNetwork(Network):
         raise NotImplementedError
 
     def check_possible(self, batch: Batch) -> None:
-        """Raise `InputError` for a pair that is impossible whatever the parameters; most networks know of none."""
+        """Raise `ImpossibleError` for a pair that no parameters make possible; most networks know of none."""
 
     def initial_state(self, source: Batch) -> State:
         """What is known before the first symbol; each source is encoded once, here."""

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from probseq.data.batch import Batch
-from probseq.errors import InputError
+from probseq.errors import ImpossibleError, InputError
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,13 @@ class Jumps:
         return end
 
     def check_possible(self, targets: Batch, source: Batch) -> None:
-        """Raise `InputError` for a target that is longer than its source, where every step moves on."""
+        """Raise `ImpossibleError` for a target that is longer than its source, where every step moves on."""
         if self.is_strict and (longer := targets.lengths > source.lengths).any():
             row = int(longer.nonzero()[0])
-            raise InputError(
-                f"sequence {int(targets.index[row])} has a target of {int(targets.lengths[row])} symbols and a source "
-                f"of {int(source.lengths[row])}, ends included, which is impossible where every step moves on; let "
-                "jumps begin at 0, or leave the pair out"
+            raise ImpossibleError(
+                int(targets.index[row]),
+                f"a target of {int(targets.lengths[row])} symbols and a source of {int(source.lengths[row])}, ends "
+                "included, which is impossible where every step moves on; let jumps begin at 0, or leave the pair out",
             )
 
     @property
