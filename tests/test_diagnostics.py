@@ -14,8 +14,11 @@ NETS = {
     "rnn": lambda: ps.RNN(3, hidden_dim=4),
     "rnn-2": lambda: ps.RNN(3, hidden_dim=3, num_layers=2, embed_dim=2),
     "update-gate": lambda: ps.UpdateGateRNN(3, hidden_dim=4),
+    "update-gate-2": lambda: ps.UpdateGateRNN(3, hidden_dim=3, num_layers=2),
     "gru": lambda: ps.GRU(3, hidden_dim=4),
+    "gru-reset-before": lambda: ps.GRU(3, hidden_dim=3, num_layers=2, reset="before"),
     "lstm": lambda: ps.LSTM(3, hidden_dim=4, embed_dim=3),
+    "lstm-2": lambda: ps.LSTM(3, hidden_dim=3, num_layers=2),
     "transformer": lambda: ps.Transformer(3, num_layers=2, num_heads=2, embed_dim=8, context=16),
 }
 RECURRENT = [name for name in NETS if name != "transformer"]

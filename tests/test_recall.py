@@ -40,6 +40,17 @@ def test_a_model_that_knows_the_stack_answers_everything():
         assert nats == pytest.approx([0.0], abs=1e-9)
 
 
+def test_what_remembers_one_bracket_answers_pairs_of_one_level_alone():
+    data = bracket_hmm().sample(40, 20, generator=torch.Generator().manual_seed(1))
+    questions = ask("brackets", data)
+    bigram = ps.fit_counts(ps.NGram(4, max_order=2), data, data).model
+    found, exact = recall(bigram, questions), recall(bracket_hmm(), questions)
+    assert found.depths.tolist() == [1, 2]
+    assert [found.at_depth(depth)[0] > 0.99 for depth in (1, 2)] == [True, False]
+    assert [exact.at_depth(depth)[0] for depth in (1, 2)] == [1.0, 1.0]
+    assert found.at_depth(2)[1] > 0.3
+
+
 def test_without_memory_it_is_chance():
     data = ps.load_corpus("copy", num_sequences=200).test
     found = recall(ps.Uniform(6), ask("copy", data))
@@ -87,7 +98,7 @@ def test_nothing_is_asked_about_other_data(task, row):
 
 def test_a_model_that_finds_nothing_possible_guesses():
     impossible = Fixed([[-np.inf, -np.inf]])
-    questions = Questions(ps.Sequences.from_list([[0]]), np.array([[1, 0]]), np.array([1]))
+    questions = Questions(ps.Sequences.from_list([[0]]), np.array([[1, 0]]), np.array([1]), np.array([1]))
     found = recall(impossible, questions)
     assert found.correct.tolist() == [[0.5]]
     assert found.log_prob == pytest.approx(np.log(0.5))

@@ -13,8 +13,8 @@ from probseq.data.recall import COPY_LENGTH, COPY_LETTERS, EVEN
 from probseq.data.sequences import Sequences
 from probseq.errors import InputError, unknown
 
-Asked = tuple[int, list[int], int]
-"""A position, the answers (the right one first), and the distance to what it follows from."""
+Asked = tuple[int, list[int], int, int]
+"""A position, the answers (the right one first), the distance to what it follows from, and the depth."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,11 +25,13 @@ class Questions:
         prompts: N sequences.
         answers: ``(N, A)`` symbols, the right one first; only one of them is possible after the prompt.
         distance: ``(N,)`` steps from the answer back to what it follows from.
+        depth: ``(N,)`` of brackets the levels of the pair that is closed: 1 of ``()``, 3 of ``([()])``. Else 1.
     """
 
     prompts: Sequences
     answers: NDArray[np.int64]
     distance: NDArray[np.int64]
+    depth: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.distance)
@@ -58,17 +60,18 @@ def ask(task: str, data: Sequences, per_distance: int = 100) -> Questions:
     if task not in _TASKS:
         raise unknown("task", task, _TASKS)
     counts: dict[int, int] = {}
-    prompts, answers, distances = [], [], []
+    prompts, answers, distances, depths = [], [], [], []
     for row in data:
-        for position, options, distance in _TASKS[task](row.astype(np.int64)):
+        for position, options, distance, depth in _TASKS[task](row.astype(np.int64)):
             if counts.get(distance, 0) < per_distance:
                 counts[distance] = counts.get(distance, 0) + 1
                 prompts.append(row[:position])
                 answers.append(options)
                 distances.append(distance)
+                depths.append(depth)
     if not prompts:
         raise InputError(f"nothing can be asked about {task} in these sequences; expected some of that corpus")
-    return Questions(Sequences.from_list(prompts), np.array(answers), np.array(distances))
+    return Questions(Sequences.from_list(prompts), np.array(answers), np.array(distances), np.array(depths))
 
 
 def tasks() -> list[str]:
@@ -78,18 +81,22 @@ def tasks() -> list[str]:
 
 def _brackets(row: NDArray[np.int64]) -> Iterator[Asked]:
     opened: list[int] = []
+    levels = [0]  # inside the present bracket, and inside each one around it
     for t, symbol in enumerate(row.tolist()):
         if symbol < BRACKET_KINDS:
             opened.append(t)
+            levels.append(0)
         elif opened:
             others = [kind for kind in range(BRACKET_KINDS, 2 * BRACKET_KINDS) if kind != symbol]
-            yield t, [symbol, *others], t - opened.pop()
+            depth = 1 + levels.pop()
+            levels[-1] = max(levels[-1], depth)
+            yield t, [symbol, *others], t - opened.pop(), depth
 
 
 def _agreement(row: NDArray[np.int64]) -> Iterator[Asked]:
     verb = int(row[-1])
     if FIRST_VERB <= verb < FIRST_PREPOSITION:
-        yield len(row) - 1, [verb, FIRST_VERB + (verb - FIRST_VERB ^ 1)], len(row) - 2
+        yield len(row) - 1, [verb, FIRST_VERB + (verb - FIRST_VERB ^ 1)], len(row) - 2, 1
 
 
 def _copy(row: NDArray[np.int64]) -> Iterator[Asked]:
@@ -98,14 +105,14 @@ def _copy(row: NDArray[np.int64]) -> Iterator[Asked]:
         return  # no copy
     for t in range(len(row) - COPY_LENGTH, len(row)):
         letter = int(row[t])
-        yield t, [letter, *(one for one in range(COPY_LETTERS) if one != letter)], len(row) - COPY_LENGTH
+        yield t, [letter, *(one for one in range(COPY_LETTERS) if one != letter)], len(row) - COPY_LENGTH, 1
 
 
 def _parity(row: NDArray[np.int64]) -> Iterator[Asked]:
     answer = int(row[-1])
     if answer not in (EVEN, EVEN + 1) or len(row) < 3 or (row[:-2] > 1).any():
         return  # no answer, or not after bits
-    yield len(row) - 1, [answer, EVEN + (answer - EVEN ^ 1)], len(row) - 1
+    yield len(row) - 1, [answer, EVEN + (answer - EVEN ^ 1)], len(row) - 1, 1
 
 
 _TASKS: dict[str, Callable[[NDArray[np.int64]], Iterator[Asked]]] = {

@@ -19,24 +19,37 @@ class Recall:
 
     Attributes:
         distance: ``(N,)`` how far back the question reached.
+        depth: ``(N,)`` how deeply nested it was.
         log_prob: ``(R, N)`` the log-probability of the right answer among the possible ones, in nats: 0 at best, and
             ``-log A`` by chance.
         correct: ``(R, N)`` 1 where the right answer was the most probable one, 0 where not; shared where several were.
     """
 
     distance: NDArray[np.int64]
+    depth: NDArray[np.int64]
     log_prob: NDArray[np.float64]
     correct: NDArray[np.float64]
 
     def at(self, distance: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """``(R,)`` accuracy, and ``(R,)`` nats of the right answer, over the questions of one distance."""
-        rows = self.distance == distance
+        return self._over(self.distance == distance)
+
+    def at_depth(self, depth: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """``(R,)`` accuracy, and ``(R,)`` nats of the right answer, over the questions of one depth."""
+        return self._over(self.depth == depth)
+
+    def _over(self, rows: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         return self.correct[:, rows].mean(axis=1), -self.log_prob[:, rows].mean(axis=1)
 
     @property
     def distances(self) -> NDArray[np.int64]:
         """The distances that were asked about, in order."""
         return np.unique(self.distance)
+
+    @property
+    def depths(self) -> NDArray[np.int64]:
+        """The depths that were asked about, in order."""
+        return np.unique(self.depth)
 
 
 @torch.no_grad()
@@ -66,4 +79,4 @@ def recall(model: SequenceModel, questions: Questions, max_tokens: int = 2**16) 
     top = scores.max(axis=2, keepdims=True)
     log_prob = scores[..., 0] - top[..., 0] - np.log(np.exp(scores - top).sum(axis=2))
     best = scores == top
-    return Recall(questions.distance, log_prob, best[..., 0] / best.sum(axis=2))
+    return Recall(questions.distance, questions.depth, log_prob, best[..., 0] / best.sum(axis=2))

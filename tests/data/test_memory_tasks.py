@@ -54,6 +54,10 @@ def test_the_distance_is_that_to_what_the_answer_follows_from():
     found = ask("brackets", Sequences.from_list([vocabulary.encode("( [ ] ( ) )")]))
     assert found.distance.tolist() == [1, 1, 5]
     assert found.answers.tolist() == [[3, 2], [2, 3], [2, 3]]
+    assert found.depth.tolist() == [1, 1, 2]
+    found = ask("brackets", Sequences.from_list([vocabulary.encode("( ( [ ] ( [ ] ) ) [ ] ) ( )")]))
+    assert found.distance.tolist() == [1, 1, 3, 7, 1, 11, 1]
+    assert found.depth.tolist() == [1, 1, 2, 3, 1, 4, 1]
     agreement = load_corpus("agreement", num_sequences=20).vocabulary
     found = ask("agreement", Sequences.from_list([agreement.encode("the dogs near the child sleep")]))
     assert found.distance.tolist() == [4]
