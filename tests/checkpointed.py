@@ -19,6 +19,19 @@ def gru(restarts=2, hidden_dim=6, dropout=0.2, symbols=4):
     return ps.Autoregressive.from_seed(lambda: ps.GRU(symbols, hidden_dim=hidden_dim, dropout=dropout), restarts)
 
 
+def transformer():
+    sizes = {"num_layers": 1, "num_heads": 2, "embed_dim": 8, "context": 6}
+    return ps.Autoregressive.from_seed(lambda: ps.Transformer(4, **sizes, positions="learned", dropout=0.2), 2)
+
+
+def lstm():
+    return ps.Autoregressive.from_seed(lambda: ps.LSTM(4, hidden_dim=6, num_layers=2, dropout=0.2), 2)
+
+
+def update_gate():
+    return ps.Autoregressive.from_seed(lambda: ps.UpdateGateRNN(4, hidden_dim=6, dropout=0.2), 2)
+
+
 def seq2seq():
     return ps.Conditional.from_seed(lambda: ps.Seq2Seq(4, 4, attention="dot", hidden_dim=6, dropout=0.2), 2)
 

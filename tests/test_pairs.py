@@ -312,12 +312,58 @@ def test_no_attention_is_the_bottleneck():
     assert model.nets[0].config()["attention"] is None
 
 
-@pytest.mark.parametrize("study", [preset("g2p"), ps.read_study(EXAMPLES / "g2p.toml")], ids=["preset", "full"])
-def test_networks_have_equal_parameters_and_seconds(study):
-    specs = [spec for spec in study.models.values() if isinstance(spec, GradientSpec)]
-    sizes = [spec.build(CORPUS, 0).num_parameters for spec in specs]
+ATTENTION, TRANSFORMER = {"kind": "seq2seq", "attention": "dot"}, {"kind": "transformer-seq2seq"}
+CHAIN, WALK_ALONG = ({"kind": "hmm-decoder", "states": states} for states in ("latent", "alignment"))
+WALKS = {
+    "align-0": {**WALK_ALONG, "order": 0},
+    "align-1": {**WALK_ALONG, "order": 1, "monotone": False},
+    "monotone": {**WALK_ALONG, "order": 1, "monotone": True},
+}
+NETWORKS = {  # that each study compares, and how often each begins
+    "preset": {
+        "bottleneck": {"kind": "seq2seq", "attention": "none"},
+        "attention": ATTENTION,
+        "transformer": TRANSFORMER,
+        "latent-32": {**CHAIN, "num_states": 32, "num_components": 1},
+        "latent-32x4": {**CHAIN, "num_states": 32, "num_components": 4},
+        "latent-128": {**CHAIN, "num_states": 128, "num_components": 1},
+        "latent-128x4": {**CHAIN, "num_states": 128, "num_components": 4},
+        **WALKS,
+    },
+    "full": {"attention": ATTENTION, "transformer": TRANSFORMER, "latent": CHAIN, "align": WALK_ALONG},
+    "epochs": {"attention": ATTENTION, **WALKS},
+}
+STUDIES = {
+    "preset": preset("g2p"),
+    "full": ps.read_study(EXAMPLES / "g2p.toml"),
+    "epochs": ps.read_study(EXAMPLES / "g2p_epochs.toml"),
+}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_of_pronunciations_compares_these_networks_at_equal_terms(name):
+    study = STUDIES[name]
+    for row, settings in NETWORKS[name].items():
+        found = study.models[row].model_dump()
+        assert {key: found[key] for key in settings} == settings, row
+    specs = {row: spec for row, spec in study.models.items() if isinstance(spec, GradientSpec)}
+    assert specs.keys() == NETWORKS[name].keys()
+    sizes = [spec.build(CORPUS, 0).num_parameters for spec in specs.values()]
     assert max(sizes) < 1.05 * min(sizes)
-    assert len({(spec.seconds, spec.num_restarts, spec.batch_size) for spec in specs}) == 1
+    equal = ["seconds", "num_restarts", "batch_size", "schedule", "dropout"]
+    equal += ["num_steps", "learning_rate", "warmup_steps"] * (name == "epochs")
+    assert len({tuple(getattr(spec, key) for key in equal) for spec in specs.values()}) == 1
+    assert all((spec.seconds is None) == (name == "epochs") for spec in specs.values())
+    assert {spec.num_restarts for spec in specs.values()} == {3 if name == "preset" else 1}
+    assert study.data.corpus == "cmudict"
+
+
+def test_the_preset_has_its_baselines_and_three_beginnings_of_all_that_begins_somewhere():
+    models = STUDIES["preset"].models
+    assert [models[name].kind for name in ("unigram", "ngram", "table")] == ["unigram", "ngram", "alignment-hmm"]
+    begun = {name: spec.num_restarts for name, spec in models.items() if hasattr(spec, "num_restarts")}
+    assert begun.keys() == models.keys() - {"unigram", "ngram"}
+    assert set(begun.values()) == {3}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ MODELS = {
     "hmm-2": {"kind": "hmm", "num_states": 2, "num_restarts": 3, "num_steps": 4},
     "gru": {"kind": "gru", "hidden_dim": 4, "num_restarts": 2, "num_steps": 4},
 }
+EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 def tiny(**changes):
@@ -124,6 +126,18 @@ def test_networks_of_a_preset_have_like_numbers_of_parameters(name):
     sizes = [built[key].num_parameters for key in ("rnn", "gru", "lstm", "transformer")]
     assert max(sizes) < 1.05 * min(sizes)
     assert [built["hmm-2"].num_states, built["hmm-16"].num_states] == [2, 16]
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_study_among_the_examples_can_be_read(path):
+    assert read_study(path).models
+
+
+def test_networks_of_the_shakespeare_study_have_the_parameters_that_it_says():
+    corpus = fake_corpus(Vocabulary(tuple(chr(33 + i) for i in range(80)), "char"))
+    specs = read_study(EXAMPLES / "shakespeare.toml").models
+    for name in ("rnn", "update-gate", "gru", "lstm", "transformer"):
+        assert specs[name].build(corpus, seed=0).num_parameters == pytest.approx(0.8e6, rel=0.03), name
 
 
 # Running

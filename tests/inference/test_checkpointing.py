@@ -1,10 +1,13 @@
 """The folder of checkpoints: what is in it, what is refused, and that nothing in it is ever half written."""
 
 import errno
+import io
 import json
 import os
+import pickle
 import re
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -70,6 +73,31 @@ def test_a_damaged_checkpoint_is_named_and_nothing_is_touched(tmp_path, damage):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     last.unlink()
     same_fit(whole, fit(folder, resume=True, patience=99))
+
+
+class Trap:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("module", [pickle, torch], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("name", ["step-00000006.safetensors", "run.json", "clock.json"])
+def test_a_pickle_in_the_place_of_a_checkpoint_is_refused_and_not_executed(tmp_path, name, module):
+    folder, sprung, content = tmp_path / "a", tmp_path / "sprung", io.BytesIO()
+    fit(folder, gru(1), num_steps=6)
+    (pickle.dump if module is pickle else torch.save)(Trap(sprung), content)
+    (folder / name).write_bytes(content.getvalue())
+    with pytest.raises(ps.InputError, match=rf"{name} is damaged: "):
+        fit(folder, gru(1), num_steps=6, resume=True)
+    assert not sprung.exists()
+    content.seek(0)
+    pickle.load(content) if module is pickle else torch.load(content, weights_only=False)
+    assert sprung.exists()  # whoever unpickles it springs the trap
 
 
 def test_of_several_damaged_checkpoints_the_newest_whole_one_is_named(tmp_path):

@@ -11,14 +11,37 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from checkpointed import SETTINGS, Stop, counting, fit, fit_until, gru, hmm, same_files, same_fit, seq2seq
+from checkpointed import (
+    SETTINGS,
+    Stop,
+    counting,
+    fit,
+    fit_until,
+    gru,
+    hmm,
+    lstm,
+    same_files,
+    same_fit,
+    seq2seq,
+    transformer,
+    update_gate,
+)
 
 import probseq as ps
 from probseq.inference.metrics import read_metrics
 
+ACCUMULATED = {"accumulate": 2, "schedule": "constant"}
 
-@pytest.mark.parametrize("make", [gru, seq2seq, hmm])
-@pytest.mark.parametrize("options", [{}, {"accumulate": 2, "schedule": "constant"}])
+
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [
+        *[(make, options) for make in (gru, seq2seq, hmm) for options in ({}, ACCUMULATED)],
+        (lstm, {}),
+        (update_gate, ACCUMULATED),
+        (transformer, {"precision": "bfloat16"}),
+    ],
+)
 def test_a_stopped_and_resumed_fit_is_the_uninterrupted_one(monkeypatch, tmp_path, make, options):
     options = options | ({"learning_rate": 0.1} if make is hmm else {})
     whole = fit(tmp_path / "whole", make(), **options)
@@ -28,6 +51,18 @@ def test_a_stopped_and_resumed_fit_is_the_uninterrupted_one(monkeypatch, tmp_pat
         resumed = fit(folder, make(), resume=True, **options)
         same_fit(whole, resumed)
         same_files(tmp_path / "whole", folder)
+
+
+def test_a_resumed_fit_keeps_the_precision_that_a_self_test_had_chosen(monkeypatch, tmp_path):
+    """Another day the same machine may find the other one faster."""
+    whole = fit(tmp_path / "whole", precision="bfloat16")
+    with monkeypatch.context() as patch:
+        patch.setattr("probseq.inference.record.choose_precision", lambda *_: "bfloat16")
+        fit_until(monkeypatch, 19, tmp_path / "a", precision="auto")
+    monkeypatch.setattr("probseq.inference.record.choose_precision", lambda *_: "float32")
+    resumed = fit(tmp_path / "a", precision="auto", resume=True)
+    assert resumed.details["precision"] == "bfloat16"
+    same_fit(whole, resumed)
 
 
 def test_what_early_stopping_has_counted_is_resumed(monkeypatch, tmp_path):

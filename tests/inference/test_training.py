@@ -1,6 +1,7 @@
 """What a step is: accumulation, clipping, decay, the learning rate over a budget, the order of the data."""
 
 import copy
+import itertools
 import math
 
 import numpy as np
@@ -134,6 +135,24 @@ def test_a_sampler_goes_on_anywhere():
     for k in range(11):
         assert [rows for _, rows in draw(k // 5, k % 5)] == [rows for _, rows in together[k : k + 11]]
     assert sorted(row for _, rows in together[:5] for row in rows) == list(range(24))  # each sequence once in a pass
+
+
+def test_a_batch_holds_sequences_of_like_length():
+    """The lengths of two batches of a pass share no more than an end."""
+    data = counting()
+    sampler = Sampler(data, 5, 3, torch.device("cpu"))
+    for _ in range(3):
+        lengths = [next(sampler).lengths for _ in range(5)]
+        spans = sorted((int(one.min()), int(one.max())) for one in lengths)
+        assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
+    assert spans[0][1] < spans[-1][0]
+
+
+def test_all_weights_are_updated_by_one_fused_kernel(monkeypatch):
+    update, fused = torch.optim.AdamW.step, set()
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: fused.add(self.defaults["fused"]) or update(self))
+    ps.fit_gradient(gru(), counting(), **SHORT)
+    assert fused == {True}
 
 
 def test_the_norm_of_the_gradient_is_that_before_clipping():

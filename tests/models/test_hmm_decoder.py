@@ -1,5 +1,6 @@
 """The decoder that sums over hidden states, against sums over all components and paths written out."""
 
+import gc
 import itertools
 import math
 
@@ -212,10 +213,10 @@ def test_a_target_longer_than_its_source_is_impossible_where_every_step_goes_on(
     assert terms[0].isfinite()
     assert terms[2] == -math.inf
     assert (net.viterbi(data.batch())[0] == -1).all()
-    possible, sentence = pairs([[0, END]] * 4, [[1, 3]] * 4), "sequence 0 has a target of 3 symbols and a source of 2"
+    possible, sentence = pairs([[0, END]] * 4, [[1, 3]] * 4), "has a target of 3 symbols and a source of 2"
     model = ps.Conditional([net])
-    for train, validation in ((data, possible), (possible, data)):
-        with pytest.raises(ps.InputError, match=sentence):
+    for part, train, validation in (("data", data, possible), ("validation", possible, data)):
+        with pytest.raises(ps.InputError, match=f"^sequence 0 of {part} {sentence}"):
             ps.fit_gradient(model, train, validation, num_steps=1)
 
 
@@ -286,6 +287,30 @@ def test_before_training_a_walk_tends_to_go_on_by_one_position():
         initial, matrices = dense(net.chains(pairs([[0, END]], [[0, 1, 2, 0, 1, 2, 3]]).batch()).chain, 2)
     assert (initial.argmax(dim=-1) == 0).all()
     assert (matrices[:, 0, 1].argmax(dim=-1) == torch.tensor([1, 2, 3, 4, 5, 6, 6])).all()
+
+
+def test_what_latent_states_keep_for_the_way_back_is_no_matrix_of_a_sequence_or_of_a_step():
+    """With K states, what two more sequences, or twenty more steps, add is less than one matrix of K x K numbers."""
+    num_states = 512
+    torch.manual_seed(0)
+    net = HMMDecoder(4, 3, states="latent", num_states=num_states, emission="previous", hidden_dim=6)
+
+    def tensors():
+        held = [one.untyped_storage() for one in gc.get_objects() if type(one) is torch.Tensor]
+        return {one.data_ptr(): one.nbytes() for one in held}
+
+    def kept(num, steps):
+        batch = pairs([[0] * steps] * num, [[0, 1, 3]] * num).batch()
+        before = tensors()
+        with torch.autograd.graph.saved_tensors_hooks(lambda part: part, lambda part: part):
+            terms = net.token_log_prob(batch)
+            sizes = {name: size for name, size in tensors().items() if name not in before}
+        return sum(sizes.values()) / terms.element_size()
+
+    few = kept(2, 20)
+    assert few > num_states**2  # the shared one is seen
+    assert kept(4, 20) < few + num_states**2
+    assert kept(2, 40) < few + num_states**2
 
 
 def test_a_long_source_is_walked_through():

@@ -106,6 +106,25 @@ def test_additive_scores_in_pieces_are_those_of_one_piece(monkeypatch):
         close(part, one)
 
 
+@pytest.mark.parametrize("kind", [*KINDS, "bottleneck"])
+def test_gradients_are_right(kind):
+    """Along a random direction, against a difference; and every parameter has one."""
+    torch.manual_seed(0)
+    net = (KINDS[kind]() if kind in KINDS else ps.Seq2Seq(4, 3, attention=None, hidden_dim=8)).double()
+    batch, parameters, step = TARGETS.batch(), list(net.parameters()), 1e-5
+    direction = [torch.randn_like(parameter) for parameter in parameters]
+    found = torch.autograd.grad(net.token_log_prob(batch).sum(), parameters)
+    values = []
+    with torch.no_grad():
+        for shift in (step, -2 * step):
+            for parameter, part in zip(parameters, direction, strict=True):
+                parameter.add_(shift * part)
+            values.append(net.token_log_prob(batch).sum())
+    slope = sum((one * other).sum() for one, other in zip(found, direction, strict=True))
+    torch.testing.assert_close(slope, (values[0] - values[1]) / (2 * step), atol=1e-6, rtol=1e-6)
+    assert all(part.abs().max() > 0 for part in found)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_attention_is_a_distribution_over_the_source(kind):
     net, batch = KINDS[kind](dropout=0.5).double(), TARGETS.batch()

@@ -47,9 +47,11 @@ def test_a_stride_of_one_gives_every_token_the_longest_context(positions):
         close(outputs[:, t], net(window)[0][:, -1])
 
 
-@pytest.mark.parametrize("positions", POSITIONS)
-def test_the_cache_is_the_full_pass(positions):
-    net, inputs = build(positions, stride=1 if positions == "rotary" else 4), torch.randint(0, 5, (3, 20))
+@pytest.mark.parametrize(
+    ("positions", "stride"), [("rotary", 1), ("learned", 1), ("learned", 4), ("sinusoidal", 1), ("sinusoidal", 4)]
+)
+def test_the_cache_is_the_full_pass(positions, stride):
+    net, inputs = build(positions, stride=stride), torch.randint(0, 5, (3, 20))
     whole, _ = net(inputs)
     for pieces in ([1] * 20, [7, 1, 12], [6, 6, 8], [19, 1]):
         state, parts = None, []
