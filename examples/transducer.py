@@ -14,7 +14,7 @@ import numpy as np
 import probseq as ps
 
 END = 12  # of the target
-NEAR = 1.02  # of the exact entropy of the test targets
+NEAR = 1.02  # times the exact entropy
 
 
 def tables(order: int, jumps: tuple[int, int]) -> Callable[[ps.Corpus, int, bool], ps.Fit]:
@@ -28,12 +28,15 @@ def tables(order: int, jumps: tuple[int, int]) -> Callable[[ps.Corpus, int, bool
     return fit
 
 
-def networks(**options: object) -> Callable[[ps.Corpus, int, bool], ps.Fit]:
-    """The gradient of the same sum, for networks that make the tables."""
+def networks(emission: str = "state", **options: object) -> Callable[[ps.Corpus, int, bool], ps.Fit]:
+    """The gradient of the same sum, for networks that make the tables.
+
+    Unless `emission` says otherwise neither the symbols nor, with positions, the next step depend on what was written.
+    """
 
     def fit(corpus: ps.Corpus, num_restarts: int, smoke: bool) -> ps.Fit:
         sizes = corpus.num_source_symbols, corpus.num_symbols
-        build = lambda: ps.HMMDecoder(*sizes, emission="state", hidden_dim=16, **options)
+        build = lambda: ps.HMMDecoder(*sizes, emission=emission, hidden_dim=16, **options)
         model = ps.Conditional.from_seed(build, num_restarts)
         settings = {"num_steps": 5 if smoke else 600, "batch_size": 64, "learning_rate": 0.02}
         return ps.fit_gradient(model, corpus.train, corpus.validation, **settings)
@@ -44,11 +47,13 @@ def networks(**options: object) -> Callable[[ps.Corpus, int, bool], ps.Fit]:
 FITS = {
     "tables, jumps 0 to 2": tables(1, (0, 2)),
     "tables, jumps -2 to 3": tables(1, (-2, 3)),
-    "tables, order 0": tables(0, (-2, 3)),
+    "tables, jumps from the diagonal": tables(0, (-2, 3)),
     "networks, jumps 0 to 2": networks(states="alignment", jumps=(0, 2)),
     "networks, jumps -2 to 3": networks(states="alignment", jumps=(-2, 3)),
     "networks, order 0": networks(states="alignment", order=0),
+    "networks, order 0, recurrent": networks("recurrent", states="alignment", order=0),
     "networks, 32 latent states": networks(states="latent", num_states=32),
+    "networks, 32 latent, recurrent": networks("recurrent", states="latent", num_states=32),
 }
 
 
@@ -58,15 +63,17 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="next to no data")
     smoke = parser.parse_args().smoke
     corpus = ps.load_corpus("transducer", num_sequences=50 if smoke else 2000)
-    exact = corpus.truth.test_nats_per_token
-    print(f"exact: {exact:.4f} nats/token on {len(corpus.test)} test targets\n")
-    print(f"{'':28}{'best':>9}{'worst':>9}{'best/exact':>12}{'within 2 %':>12}{'seconds':>9}")
+    # The mean of 200 targets is a percent or two off the entropy by chance; that of 8,000 is not.
+    test = ps.load_corpus("transducer", num_sequences=50 if smoke else 10_000, seed=1).train
+    entropy, truth = corpus.truth.entropy_rate, -corpus.truth.log_prob(test).sum() / test.num_tokens
+    print(f"exact entropy: {entropy:.4f} nats/token; the truth needs {truth:.4f} for {len(test)} fresh targets\n")
+    print(f"{'':32}{'best':>9}{'worst':>9}{'best/entropy':>14}{'within 2 %':>12}{'seconds':>9}")
     for name, fit in FITS.items():
         begin, num_restarts = time.monotonic(), 2 if smoke else 10 if name.startswith("tables") else 5
-        nats = ps.evaluate(fit(corpus, num_restarts, smoke), corpus.test).nats_per_token
-        near = f"{np.sum(nats <= NEAR * exact)} of {num_restarts}"
-        numbers = f"{nats.min():9.4f}{nats.max():9.4f}{nats.min() / exact:12.4f}{near:>12}"
-        print(f"{name:28}{numbers}{time.monotonic() - begin:9.1f}")
+        nats = ps.evaluate(fit(corpus, num_restarts, smoke), test).nats_per_token
+        near = f"{np.sum(nats <= NEAR * entropy)} of {num_restarts}"
+        numbers = f"{nats.min():9.4f}{nats.max():9.4f}{nats.min() / entropy:14.4f}{near:>12}"
+        print(f"{name:32}{numbers}{time.monotonic() - begin:9.1f}")
 
 
 if __name__ == "__main__":

@@ -71,7 +71,9 @@ def generate(
 
     Each token is drawn from :math:`p(x_t \mid x_{<t})^{1 / \tau}`, normalized over the symbols that `top_k` and `top_p`
     leave. The model keeps its state from token to token (a belief, hidden units, keys and values), so that the price of
-    a token does not grow with what was drawn before it, or hardly.
+    a token does not grow with what was drawn before it, but for the keys of a transformer, up to its context. Beyond
+    the context, a transformer with learned or sinusoidal positions reads its window anew, for every token where its
+    stride is 1.
 
     Args:
         model: with one restart: ``ps.select(model, r)``.

@@ -36,9 +36,10 @@ def choose_precision(
     """The precision to train in.
 
     Args:
-        precision: ``"float32"``, ``"bfloat16"``, or ``"auto"``: a self-test of at most ten seconds decides.
+        precision: ``"float32"``, ``"bfloat16"``, or ``"auto"``: a self-test decides, and bfloat16 has to be at least
+            1.1 times as fast.
         trial: the work of one step, without an update, in a given precision.
-        seconds: of the self-test.
+        seconds: of the self-test; five trials are made in any case, and the one in progress is finished.
 
     Raises:
         InputError: bfloat16 is asked for, and this machine has no kernel for it.

@@ -57,7 +57,7 @@ class HMMDecoder(ChainDecoder):
     r"""An encoder, and M hidden Markov chains that write; the likelihood is the exact sum over components and paths.
 
     .. math::
-        p(y \mid x) = \sum_m \phi_m(h) \sum_{s_1, \ldots, s_T} \prod_t p(s_t \mid s_{t-1}, h, m) \,
+        p(y \mid x) = \sum_m \phi_m(h) \sum_{s_1, \ldots, s_T} \prod_t p(s_t \mid s_{t-1}, y_{<t}, h, m) \,
         p(y_t \mid s_t, y_{<t}, h, m)
 
     The states are
@@ -68,7 +68,8 @@ class HMMDecoder(ChainDecoder):
       functions of the source's summary h.
 
     What is written at a step depends on the state and on the past outputs (``emission``): not at all, by the previous
-    symbol, or by a recurrent network that has read them all. The sum stays exact, because past outputs are observed.
+    symbol, or by a recurrent network that has read them all. So much of them the transitions of an alignment see, too;
+    those of latent states see none. The sum stays exact, because past outputs are observed.
     Emissions are products of two factors, what the state says and what the past says (`probseq.ops.product_softmax`).
     What is carried from step to step is the belief over states.
 
@@ -83,7 +84,8 @@ class HMMDecoder(ChainDecoder):
         jumps: of an alignment of order 1, the smallest and the largest jump; 1 must be among them. A smallest jump of 1
             is strictly monotone: a target that is longer than its source is impossible. Default: (-2, 3).
         end: the number of the end symbol in the target; for strictly monotone alignments.
-        emission: ``"state"``, ``"previous"`` or ``"recurrent"``.
+        emission: ``"state"``, ``"previous"`` or ``"recurrent"``: what emissions, and transitions between positions,
+            know of the past outputs.
         cell: ``"lstm"`` or ``"gru"``.
         bidirectional: whether the source is read from both ends.
         hidden_dim: H, units of the encoder (both directions together) and of what reads the past outputs.

@@ -49,7 +49,8 @@ class Transformer(Network):
 
     A sequence may be longer than the context, with any positions:
 
-    - ``"rotary"``: attention depends on distance alone, so each layer sees the last `context` tokens.
+    - ``"rotary"``: attention depends on distance alone. Each layer sees the last `context` codes of the layer below,
+      so that L layers together reach back :math:`L (\mathrm{context} - 1)` tokens.
     - ``"learned"`` and ``"sinusoidal"`` are added to the code of a token, and count from the beginning of a window of
       `context` tokens. When it is full, it moves on by `stride` tokens and is read anew; the begin symbol stays its
       first, as in training. With a stride of 1 every token is predicted from the longest context there is; longer
@@ -73,8 +74,8 @@ class Transformer(Network):
 
     Raises:
         InputError: a size below 1, a width that the heads do not divide into even parts, dropout outside [0, 1),
-            unknown positions, a stride above the context or with rotary positions, neither or both of `num_symbols` and
-            `emission`.
+            unknown positions, a stride that is not below the context, or not 1 with rotary positions, neither or both
+            of `num_symbols` and `emission`.
 
     Reference:
         A. Vaswani et al. (2017), "Attention is all you need"; R. Xiong et al. (2020), "On layer normalization in the

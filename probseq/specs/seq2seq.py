@@ -100,10 +100,13 @@ class ChainSettings(BaseSpec):
     order: Literal[0, 1] = Field(1, description="0 draws each state anew, 1 goes on from the last one")
     monotone: bool = Field(False, description="of alignment, order 1: never back")
     jumps: Jumps | None = Field(
-        None, description="of alignment, order 1: the furthest jumps back and forward; default: [-2, 3]"
+        None,
+        description="of alignment, order 1: the furthest jumps back and forward; default: [-2, 3], monotone [0, 3]",
     )
     emission: Literal["state", "previous", "recurrent"] = Field(
-        "recurrent", description="a symbol depends on its state alone, and on the symbol before it, or on all before it"
+        "recurrent",
+        description="a symbol, and in an alignment the next position, depends on its state alone, on the symbol before "
+        "it too, or on all before it",
     )
     cell: Literal["lstm", "gru"] = "lstm"
     bidirectional: bool = Field(True, description="the encoder reads the source from both ends")
